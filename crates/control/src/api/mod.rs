@@ -1,0 +1,66 @@
+//! The daemon's API: JSON over HTTP/1.1 on a Unix socket.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/version` | [`VersionReport`](crate::report::VersionReport) |
+//! | `GET /v1/stats` | [`StatsReport`] |
+//! | `GET /v1/drops` | [`DropsReport`] |
+//! | `GET /v1/sessions?limit=&offset=` | [`SessionsReport`] |
+//! | `POST /v1/stop` | [`StopReport`](crate::report::StopReport), then the daemon ends |
+//!
+//! Whoever may open the socket may do everything: it is created with mode 0600. What is not one of
+//! these requests gets [`ErrorReport`](crate::report::ErrorReport) and changes nothing; what is
+//! not HTTP at all gets a bare status from the HTTP library, or is closed.
+
+mod client;
+mod routes;
+mod server;
+mod socket;
+
+use std::path::PathBuf;
+
+pub use client::{Client, ClientError};
+pub use server::Server;
+
+use crate::report::{DropsReport, Page, SessionsReport, StatsReport};
+
+/// What the daemon answers; each call runs on a thread that may block.
+pub trait Backend: Send + Sync + 'static {
+    /// All counters and services.
+    fn stats(&self) -> StatsReport;
+
+    /// Every counter that moved ([`counters::moved`](crate::counters::moved) makes the rows).
+    fn drops(&self) -> DropsReport;
+
+    /// One page of sessions; `page.limit` is within 1 to [`Page::MAX_LIMIT`].
+    fn sessions(&self, page: Page) -> SessionsReport;
+
+    /// Begins to stop the daemon and returns at once; called again, it changes nothing.
+    fn stop(&self);
+}
+
+/// Why the API socket could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A daemon answers there.
+    #[error(
+        "a daemon already listens on {0}; stop it with `seawall stop`, or set another [api] socket"
+    )]
+    Live(PathBuf),
+    /// Something that is not a socket has the name.
+    #[error("{0} exists and is not a socket; remove it, or set another [api] socket")]
+    NotASocket(PathBuf),
+    /// A step failed.
+    #[error("cannot {step} {path}: {source}; expected an [api] socket in a writable directory")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests;

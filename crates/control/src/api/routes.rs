@@ -1,0 +1,131 @@
+//! Requests to backend calls and back.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Serialize;
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
+
+use super::Backend;
+use crate::report::{ErrorReport, Page, StopReport, VersionReport};
+
+/// No request needs a body; this much is read to say so.
+const BODY_LIMIT: usize = 4096;
+
+/// A refusal: its status, and what is wrong and would be right.
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(ErrorReport { error: self.1 })).into_response()
+    }
+}
+
+type Shared = State<Arc<dyn Backend>>;
+type Parameters = Result<Query<BTreeMap<String, IgnoredAny>>, QueryRejection>;
+
+pub(super) fn router(backend: Arc<dyn Backend>) -> Router {
+    Router::new()
+        .route("/v1/version", get(version))
+        .route("/v1/stats", get(stats))
+        .route("/v1/drops", get(drops))
+        .route("/v1/sessions", get(sessions))
+        .route("/v1/stop", post(stop))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(backend)
+}
+
+async fn version(parameters: Parameters) -> Result<Response, Refusal> {
+    no_parameters(parameters)?;
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Ok(Json(VersionReport { version, pid: std::process::id() }).into_response())
+}
+
+async fn stats(State(backend): Shared, parameters: Parameters) -> Result<Response, Refusal> {
+    no_parameters(parameters)?;
+    answer(move || backend.stats()).await
+}
+
+async fn drops(State(backend): Shared, parameters: Parameters) -> Result<Response, Refusal> {
+    no_parameters(parameters)?;
+    answer(move || backend.drops()).await
+}
+
+async fn sessions(
+    State(backend): Shared,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let expected = format!(
+        "expected limit (1 to {}) and offset (0 or the `next` of the page before), both optional",
+        Page::MAX_LIMIT
+    );
+    let bad = |what: String| Refusal(StatusCode::BAD_REQUEST, format!("{what}; {expected}"));
+    let Query(page) = page.map_err(|rejection| bad(rejection.body_text()))?;
+    if !(1..=Page::MAX_LIMIT).contains(&page.limit) {
+        return Err(bad(format!("limit is {}", page.limit)));
+    }
+    answer(move || backend.sessions(page)).await
+}
+
+async fn stop(
+    State(backend): Shared,
+    parameters: Parameters,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    no_parameters(parameters)?;
+    let body = body.map_err(|rejection| Refusal(rejection.status(), rejection.body_text()))?;
+    if !body.is_empty() {
+        let error = "/v1/stop takes no body; expected an empty request".to_owned();
+        return Err(Refusal(StatusCode::BAD_REQUEST, error));
+    }
+    answer(move || {
+        backend.stop();
+        StopReport { stopping: true }
+    })
+    .await
+}
+
+fn no_parameters(parameters: Parameters) -> Result<(), Refusal> {
+    let bad = |what: String| {
+        Refusal(StatusCode::BAD_REQUEST, format!("{what}; expected none for this path"))
+    };
+    let Query(parameters) = parameters.map_err(|rejection| bad(rejection.body_text()))?;
+    match parameters.keys().next() {
+        None => Ok(()),
+        Some(name) => Err(bad(format!("unknown parameter {name:?}"))),
+    }
+}
+
+/// Runs a backend call, which may take locks or copy a million sessions, off the event loop.
+async fn answer<T: Serialize + Send + 'static>(
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<Response, Refusal> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(report) => Ok(Json(report).into_response()),
+        Err(_) => {
+            let error = "the daemon failed to answer; its log says why".to_owned();
+            Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, error))
+        }
+    }
+}
+
+async fn unknown_path(uri: Uri) -> Refusal {
+    let paths = "/v1/version, /v1/stats, /v1/drops, /v1/sessions, /v1/stop";
+    let error = format!("nothing at {:?}; expected one of: {paths}", uri.path());
+    Refusal(StatusCode::NOT_FOUND, error)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Refusal {
+    let expected = if uri.path() == "/v1/stop" { "POST" } else { "GET" };
+    let error = format!("{} does not take {method}; expected {expected}", uri.path());
+    Refusal(StatusCode::METHOD_NOT_ALLOWED, error)
+}

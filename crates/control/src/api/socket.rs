@@ -1,0 +1,102 @@
+//! The Unix socket's life: made with mode 0600, a stale one replaced, a live one respected, removed
+//! at the end.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::BindError;
+
+/// Connections that wait to be accepted; further ones wait in `connect`.
+const BACKLOG: i32 = 64;
+
+/// Removes the socket's name when dropped, unless another socket has taken it.
+#[derive(Debug)]
+pub(super) struct SocketName {
+    path: PathBuf,
+    /// Device and inode of the name we made.
+    identity: (u64, u64),
+}
+
+impl Drop for SocketName {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|now| identity(&now) == self.identity) {
+            // Nobody is left to tell; a name that stays is replaced by the next daemon.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// A non-blocking listener on `path`, and the name's owner.
+pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketName), BindError> {
+    let failed = |step: &'static str, path: &Path| {
+        let path = path.to_owned();
+        move |source| BindError::Io { step, path, source }
+    };
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
+    made.map_err(failed("create the directory", parent))?;
+
+    // Of two daemons that start together, one must not take the other's new socket for a stale
+    // one: the directory is locked from the look to the listening socket.
+    let lock = File::open(parent).map_err(failed("open the directory", parent))?;
+    lock.lock().map_err(failed("lock the directory", parent))?;
+    remove_stale(path)?;
+
+    let bound = || -> io::Result<(UnixListener, fs::Metadata)> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // The name gets the mode of the unbound socket (`unix_bind_bsd`, net/unix/af_unix.c), so
+        // that it never exists with a wider one.
+        File::from(OwnedFd::from(socket.try_clone()?))
+            .set_permissions(Permissions::from_mode(0o600))?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        let metadata = fs::symlink_metadata(path)?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok((UnixListener::from(OwnedFd::from(socket)), metadata))
+    };
+    let (listener, metadata) = bound().map_err(failed("listen on", path))?;
+    Ok((listener, SocketName { path: path.to_owned(), identity: identity(&metadata) }))
+}
+
+/// Removes a socket that nobody listens on; anything else in its place is an error.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let failed = |step, source| BindError::Io { step, path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("look at", error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(BindError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => {}
+    }
+    match connect_without_waiting(path) {
+        // A full backlog (`WouldBlock`) has a daemon behind it too.
+        Ok(()) => Err(BindError::Live(path.to_owned())),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(BindError::Live(path.to_owned()))
+        }
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|source| failed("remove the stale socket", source))
+        }
+        Err(error) => Err(failed("ask who listens on", error)),
+    }
+}
+
+fn connect_without_waiting(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
+}

@@ -1,0 +1,362 @@
+//! Every error of the file format: its line, what it says, and that nothing else is reported.
+
+use super::tests::parse;
+use super::*;
+
+/// The problems of `text`, one a line.
+fn errors(text: &str) -> Vec<String> {
+    match parse(text) {
+        Ok(config) => panic!("accepted: {config:#?}"),
+        Err(errors) => errors.to_string().lines().map(str::to_owned).collect(),
+    }
+}
+
+/// A file of one interface and what `rest` adds from line 2 on.
+fn with(rest: &str) -> String {
+    format!("interfaces = [\"eth0\"]\n{rest}")
+}
+
+#[test]
+fn errors_of_single_values() {
+    let cases = [
+        ("interfaces = []", "1: interfaces is empty; expected the interfaces to attach to"),
+        ("max_sessions = 2000", "1: interfaces is missing; expected the interfaces"),
+        ("interfaces = \"eth0\"", "1: interfaces is \"eth0\"; expected the interfaces"),
+        ("interfaces = [\n\"eth0\",\n7]", "3: interfaces holds 7; expected the interfaces"),
+        ("interfaces = [\n\"a\",\n\"a\"]", "3: interface \"a\" is listed twice; expected each"),
+        ("interfaces = [\"abcdefghijklmnop\"]", "1: interfaces holds \"abcdefghijklmnop\", no"),
+        ("interfaces = [\"a b\"]", "1: interfaces holds \"a b\", no interface name; expected 1 to"),
+        ("", "1: the file configures nothing; expected at least the interfaces"),
+        ("# a comment", "1: the file configures nothing; expected"),
+    ];
+    for (text, expected) in cases {
+        assert_first(text, expected);
+    }
+    let cases = [
+        ("max_sessions = 1000", "2: max_sessions is 1000; expected an integer 1024 to 16777216"),
+        ("max_sessions = -1", "2: max_sessions is -1; expected an integer 1024"),
+        ("max_sessions = 1e6", "2: max_sessions is 1e6; expected an integer 1024"),
+        ("max_sessions = 99999999999999999999999", "2: max_sessions is 99999999999999999999999; "),
+        ("manage_addresses = 1", "2: manage_addresses is 1; expected true or false"),
+        (
+            "max_session = 2000",
+            "2: unknown key `max_session` at the top level; did you mean `max_sessions`?",
+        ),
+        ("colour = 1", "2: unknown key `colour` at the top level; expected one of: interfaces, "),
+        ("api = 1", "2: api is 1; expected a table, [api]"),
+        (
+            "[api]\nsocket = \"api.sock\"",
+            "3: [api] socket is \"api.sock\"; expected an absolute path",
+        ),
+        ("[api]\nsocket = \"/\"", "3: [api] socket is \"/\"; expected an absolute path"),
+        ("[api]\nmetrics = \"9380\"", "3: [api] metrics is \"9380\"; expected \"IP:PORT\""),
+        ("[api]\nsockt = \"/a\"", "3: unknown key `sockt` in [api]; did you mean `socket`?"),
+        (
+            "[ipvs]\nsocket = \"/run/seawall/api.sock\"",
+            "3: [api] and [ipvs] share the socket /run/seawall/api.sock; expected two",
+        ),
+        (
+            "[synproxy]\ninit_mss = 535",
+            "3: [synproxy] init_mss is 535; expected an integer 536 to 65495",
+        ),
+        ("[synproxy]\nwscale = 15", "3: [synproxy] wscale is 15; expected an integer 0 to 14"),
+        (
+            "[synproxy]\nsynack_ttl = 0",
+            "3: [synproxy] synack_ttl is 0; expected an integer 1 to 255",
+        ),
+        ("[synproxy]\nsyn_retry = 7", "3: [synproxy] syn_retry is 7; expected an integer 0 to 6"),
+        (
+            "[synproxy]\nack_store = 65",
+            "3: [synproxy] ack_store is 65; expected an integer 1 to 64",
+        ),
+        (
+            "[synproxy]\nack_store_bytes = 9000\nack_store_total_bytes = 8000",
+            "2: [synproxy] ack_store_total_bytes, 8000, is less than ack_store_bytes, 9000; expected room",
+        ),
+        ("[synproxy]\nsack = \"on\"", "3: [synproxy] sack is \"on\"; expected true or false"),
+        (
+            "[timeouts]\nestablished = 0",
+            "3: [timeouts] established is 0; expected an integer 1 to 604800",
+        ),
+        (
+            "[timeouts]\nestablised = 9",
+            "3: unknown key `establised` in [timeouts]; did you mean `established`?",
+        ),
+        (
+            "[policy]\ndefence-udp-drop = true",
+            "3: unknown key `defence-udp-drop` in [policy]; did you mean `defence_udp_drop`?",
+        ),
+        ("x = [", "2: not valid TOML: "),
+        (
+            "max_sessions = 2000\nmax_sessions = 3000",
+            "3: not valid TOML: duplicate key at \"max_sessions\"; expected each key and each [table] once",
+        ),
+    ];
+    for (rest, expected) in cases {
+        assert_first(&with(rest), expected);
+    }
+}
+
+#[track_caller]
+fn assert_first(text: &str, expected: &str) {
+    let errors = errors(text);
+    assert_eq!(errors.len(), 1, "{text:?}: {errors:#?}");
+    let expected = format!("t.toml:{expected}");
+    assert!(errors[0].starts_with(&expected), "{text:?}\n got {}\nwant {expected}", errors[0]);
+}
+
+/// A file with a pool on line 2, a service on line 5 and a real server on line 9 (10, 11), where
+/// `from` is replaced by `to`.
+fn edited(from: &str, to: &str) -> String {
+    let base = with(
+        "[[local_addresses]]\nname = \"p\"\naddresses = [\"10.1.0.100-10.1.0.103\"]\n\
+         [[service]]\naddress = \"10.0.0.1:80\"\nprotocol = \"tcp\"\nlocal_addresses = \"p\"\n\
+         [[service.real_server]]\naddress = \"10.1.0.1:80\"\nforwarding = \"fullnat\"\n",
+    );
+    assert!(parse(&base).is_ok());
+    assert!(base.contains(from), "{from:?} is not in the file");
+    base.replacen(from, to, 1)
+}
+
+#[test]
+fn errors_of_services_and_pools() {
+    let service = "[[service]]\naddress = \"10.0.0.1:80\"\nprotocol = \"tcp\"\n";
+    let again = format!("forwarding = \"fullnat\"\n{service}");
+    let other_pool = "[[local_addresses]]\nname = \"q\"\naddresses = [\"10.1.0.103\"]\n[[service]]";
+    let same_name = "[[local_addresses]]\nname = \"p\"\naddresses = [\"10.9.0.1\"]\n[[service]]";
+    let twice = "forwarding = \"fullnat\"\n\
+         [[service.real_server]]\naddress = \"10.1.0.1:80\"\nforwarding = \"nat\"";
+    let fullnat = "forwarding = \"fullnat\"";
+    let cases = [
+        (
+            "10.0.0.1:80",
+            "10.0.0.1",
+            "6: [[service]] address is \"10.0.0.1\", without a port; expected \"IP:PORT\"",
+        ),
+        (
+            "10.0.0.1:80",
+            "10.0.0.1:0",
+            "6: [[service]] address is \"10.0.0.1:0\", and port 0 is none; expected",
+        ),
+        (
+            "10.0.0.1:80",
+            "www:80",
+            "6: [[service]] address is \"www:80\"; expected \"IP:PORT\", as in",
+        ),
+        ("10.0.0.1:80", "0.0.0.0:80", "5: service address 0.0.0.0 is no address of a host"),
+        (
+            "10.0.0.1:80",
+            "224.0.0.5:80",
+            "5: service address 224.0.0.5 is a multicast address; expected a unicast",
+        ),
+        (
+            "10.0.0.1:80",
+            "255.255.255.255:80",
+            "5: service address 255.255.255.255 is the broadcast address; expected",
+        ),
+        ("10.0.0.1:80", "127.0.0.1:80", "5: service address 127.0.0.1 is a loopback address"),
+        (
+            "10.0.0.1:80",
+            "10.1.0.101:80",
+            "4: pool \"p\" holds 10.1.0.101, the service address of line 5; expected local",
+        ),
+        (
+            "10.0.0.1:80",
+            "[2001:db8::1]:80",
+            "5: service [2001:db8::1]:80 is IPv6; this version balances IPv4 only",
+        ),
+        (
+            "address = \"10.0.0.1:80\"\n",
+            "",
+            "5: [[service]] address is missing; expected \"IP:PORT\"",
+        ),
+        (
+            "protocol = \"tcp\"\n",
+            "",
+            "5: [[service]] protocol is missing; expected \"tcp\" or \"udp\"",
+        ),
+        ("\"tcp\"", "\"sctp\"", "7: [[service]] protocol is \"sctp\"; expected \"tcp\" or \"udp\""),
+        (
+            "\"tcp\"",
+            "\"udp\"",
+            "5: service 10.0.0.1:80 has protocol \"udp\"; this version balances TCP only",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\nscheduler = \"wlc\"",
+            "5: service 10.0.0.1:80 has scheduler \"wlc\"; this version schedules by \"rr\" and",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\nscheduler = \"best\"",
+            "8: [[service]] scheduler is \"best\"; expected one of \"rr\", \"wrr\", \"lc\"",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\nsynproxy = true",
+            "8: [[service]] synproxy is true; expected \"on\" or \"off\"",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\nsynprox = \"on\"",
+            "8: unknown key `synprox` in [[service]]; did you mean `synproxy`?",
+        ),
+        (
+            "local_addresses = \"p\"\n",
+            "",
+            "8: real server 10.1.0.1:80 is \"fullnat\", but service 10.0.0.1:80 (line 5) has no local addresses; expected local_addresses = ",
+        ),
+        (
+            "local_addresses = \"p\"\n",
+            "local_addresses = \"x\"\n",
+            "8: no [[local_addresses]] is named \"x\"; expected one of: \"p\"",
+        ),
+        (
+            "10.1.0.1:80",
+            "10.0.0.1:81",
+            "9: real server 10.0.0.1:81 has the address of the service on line 5; expected another host",
+        ),
+        (
+            "10.1.0.1:80",
+            "10.1.0.100:80",
+            "4: pool \"p\" holds 10.1.0.100, the real server of line 9; expected",
+        ),
+        (
+            "10.1.0.1:80",
+            "239.1.1.1:80",
+            "9: real server 239.1.1.1 is a multicast address; expected",
+        ),
+        (
+            "forwarding = \"fullnat\"\n",
+            "",
+            "9: [[service.real_server]] forwarding is missing; expected one of \"nat\"",
+        ),
+        (
+            fullnat,
+            "forwarding = \"masq\"",
+            "11: [[service.real_server]] forwarding is \"masq\"; expected one of \"nat\"",
+        ),
+        (
+            fullnat,
+            "forwarding = \"dr\"",
+            "9: real server 10.1.0.1:80 has forwarding \"dr\"; this version forwards by",
+        ),
+        (
+            "\"fullnat\"\n",
+            "\"nat\"\nweight = 65536\n",
+            "12: [[service.real_server]] weight is 65536; expected an integer 0 to 65535",
+        ),
+        (
+            fullnat,
+            twice,
+            "12: real server 10.1.0.1:80 is listed twice in service 10.0.0.1:80, first on line 9; expected",
+        ),
+        (
+            fullnat,
+            &again,
+            "12: service 10.0.0.1:80/tcp is defined twice, first on line 5; expected one [[service]]",
+        ),
+        ("name = \"p\"\n", "", "2: [[local_addresses]] name is missing; expected a name"),
+        (
+            "[\"10.1.0.100-10.1.0.103\"]",
+            "[]",
+            "4: [[local_addresses]] addresses is empty; expected a list",
+        ),
+        (
+            "10.1.0.100-10.1.0.103",
+            "10.1.0.0/24",
+            "4: [[local_addresses]] addresses holds \"10.1.0.0/24\": a prefix is not a range; expected its first",
+        ),
+        (
+            "10.1.0.100-10.1.0.103",
+            "10.1.0.9-10.1.0.3",
+            "4: [[local_addresses]] addresses holds \"10.1.0.9-10.1.0.3\": its last",
+        ),
+        (
+            "10.1.0.100-10.1.0.103",
+            "10.2.0.0-10.3.0.0",
+            "4: with this range the pools hold more than 65536 addresses; expected fewer",
+        ),
+        (
+            "10.1.0.100-10.1.0.103",
+            "0.0.0.0-0.0.0.9",
+            "4: local address 0.0.0.0 is no address of a host",
+        ),
+        (
+            "[[service]]",
+            "port_min = 1024\n[[service]]",
+            "5: [[local_addresses]] port_min is 1024; expected an integer 1025 to 65535",
+        ),
+        (
+            "[[service]]",
+            "port_min = 6000\nport_max = 5999\n[[service]]",
+            "2: [[local_addresses]] port_min 6000 is above port_max 5999; expected",
+        ),
+        (
+            "[[service]]",
+            other_pool,
+            "7: local addresses 10.1.0.103 of pool \"q\" overlap 10.1.0.100-10.1.0.103 of pool \"p\" on line 4; expected",
+        ),
+        ("[[service]]", same_name, "5: pool \"p\" is defined twice, first on line 2; expected one"),
+    ];
+    for (from, to, expected) in cases {
+        let mut text = edited(from, to);
+        if expected.starts_with("2: [[local_addresses]] name") {
+            text = text.replace("local_addresses = \"p\"\n", "").replace("\"fullnat\"", "\"nat\"");
+        }
+        assert_first(&text, expected);
+    }
+}
+
+#[test]
+fn direct_routing_with_the_proxy_says_why_not() {
+    let text = edited("\"tcp\"", "\"tcp\"\nsynproxy = \"on\"").replace("fullnat", "tunnel");
+    assert_first(&text, "10: real server 10.1.0.1:80 has forwarding \"tunnel\"; synproxy cannot");
+}
+
+#[test]
+fn an_ipv6_pool_does_not_serve_an_ipv4_real_server() {
+    let errors = errors(&edited("10.1.0.100-10.1.0.103", "2001:db8::1"));
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    assert!(errors[0].contains("local addresses 2001:db8::1 are IPv6"), "{errors:#?}");
+    assert!(errors[1].contains("pool \"p\" (line 2) has no IPv4 address for real server"));
+}
+
+#[test]
+fn a_wide_range_hides_no_later_overlap() {
+    let text = with(
+        "[[local_addresses]]\nname = \"p\"\naddresses = [\n\"10.1.0.0-10.1.0.99\",\n\
+         \"10.1.0.5\",\n\"10.1.0.50\"]\n",
+    );
+    let lines: Vec<_> = errors(&text).iter().map(|error| error[..9].to_owned()).collect();
+    assert_eq!(lines, ["t.toml:6:", "t.toml:7:"]);
+}
+
+#[test]
+fn every_problem_is_reported_in_the_order_of_lines() {
+    let text = edited("10.1.0.1:80", "10.1.0.1:0")
+        .replace("protocol = \"tcp\"", "protocol = \"tpc\"")
+        .replace("interfaces = [\"eth0\"]", "interfaces = [\"eth/0\"]");
+    let lines: Vec<_> = errors(&text).iter().map(|error| error[..10].to_owned()).collect();
+    assert_eq!(lines, ["t.toml:1: ", "t.toml:7: ", "t.toml:10:"]);
+}
+
+#[test]
+fn lists_have_limits() {
+    let names: Vec<_> = (0..33).map(|i| format!("\"e{i}\"")).collect();
+    let text = format!("interfaces = [{}]", names.join(","));
+    assert_first(&text, "1: 33 interfaces are listed; expected at most 32");
+
+    let service =
+        |port| format!("[[service]]\naddress = \"10.0.0.1:{port}\"\nprotocol = \"tcp\"\n");
+    let services: String = (1..=MAX_SERVICES + 1).map(service).collect();
+    assert_first(&with(&services), "12290: 4097 services are defined; expected at most 4096");
+
+    let server = |i: usize| {
+        let (host, port) = (i / 60_000 + 1, i % 60_000 + 1);
+        format!("[[service.real_server]]\naddress=\"10.1.0.{host}:{port}\"\nforwarding=\"nat\"\n")
+    };
+    let servers: String = (0..=MAX_REAL_SERVERS).map(server).collect();
+    let text = with(&format!("{}{servers}", service(80)));
+    assert_first(&text, "196613: 65537 real servers are defined; expected at most 65536");
+}

@@ -1,0 +1,312 @@
+//! `seawall.toml`: its types, and reading it.
+//!
+//! A file is read in three passes, and each reports everything it finds with the line it is on:
+//! syntax and types (`parse`), what belongs together (`validate`), and what the format allows but
+//! this version does not do (`unsupported`). Nothing that would have no effect is accepted
+//! silently: it is an error, or a notice ([`Config::not_yet_served`]).
+
+mod address_range;
+mod errors;
+mod parse;
+mod section;
+mod unsupported;
+mod validate;
+mod words;
+
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use address_range::{AddressRange, AddressRangeError};
+pub use errors::{ConfigError, ConfigErrors};
+pub use words::{Forwarding, Protocol, Scheduler};
+
+/// Where the API socket is unless the file or `--api` says otherwise.
+pub const DEFAULT_API_SOCKET: &str = "/run/seawall/api.sock";
+
+/// At most this many services in a file.
+pub const MAX_SERVICES: usize = 4096;
+
+/// At most this many real servers in a file, over all services.
+pub const MAX_REAL_SERVERS: usize = 65_536;
+
+/// At most this many local addresses in a file, over all pools.
+pub const MAX_LOCAL_ADDRESSES: usize = 65_536;
+
+/// At most this many interfaces.
+pub const MAX_INTERFACES: usize = 32;
+
+/// A file longer than this many bytes is refused; the largest useful one is about a third of it.
+const MAX_FILE: u64 = 32 << 20;
+
+/// A value and the line of the file that gave it, for errors found later (an interface that does
+/// not exist, a real server without a route).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Line in the file, counted from 1.
+    pub line: usize,
+}
+
+/// A whole, checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file's name as given, for messages.
+    pub file: String,
+    /// Names of the interfaces to attach XDP to: 1 to [`MAX_INTERFACES`], no duplicates.
+    pub interfaces: Vec<Located<String>>,
+    /// Sessions at once, 1,024 to 16,777,216.
+    pub max_sessions: u32,
+    /// Whether we add VIPs and local addresses that the host lacks, and remove them at the end;
+    /// `false` leaves addresses to keepalived.
+    pub manage_addresses: bool,
+    /// `[api]`.
+    pub api: ApiConfig,
+    /// `[ipvs]`.
+    pub ipvs: IpvsConfig,
+    /// `[synproxy]`.
+    pub synproxy: SynproxyConfig,
+    /// `[timeouts]`.
+    pub timeouts: TimeoutsConfig,
+    /// `[policy]`.
+    pub policy: PolicyConfig,
+    /// `[[local_addresses]]`: pools that overlap neither each other nor a VIP nor a real server;
+    /// at most [`MAX_LOCAL_ADDRESSES`] addresses together.
+    pub local_addresses: Vec<LocalAddressPool>,
+    /// `[[service]]`, at most [`MAX_SERVICES`], each address and protocol once.
+    pub services: Vec<ServiceConfig>,
+}
+
+/// `[api]`: how the daemon is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// Unix socket of the HTTP API, absolute.
+    pub socket: PathBuf,
+    /// Where Prometheus metrics are asked for; see [`Config::not_yet_served`].
+    pub metrics: Option<SocketAddr>,
+}
+
+/// `[ipvs]`: the kernel's IPVS protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpvsConfig {
+    /// Unix socket of the IPVS generic-netlink protocol, absolute; see
+    /// [`Config::not_yet_served`].
+    pub socket: Option<Located<PathBuf>>,
+}
+
+/// `[synproxy]`: names and defaults follow LVS's `net.ipv4.vs.synproxy_*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SynproxyConfig {
+    /// Cap of the MSS we advertise, bytes, 536 to 65,495.
+    pub init_mss: u16,
+    /// Whether SACK is offered.
+    pub sack: bool,
+    /// Window scale we offer, 0 to 14 (RFC 7323); 0 offers no window scaling, as in LVS.
+    pub wscale: u8,
+    /// Whether timestamps are offered.
+    pub timestamp: bool,
+    /// TTL of our SYN/ACK, 1 to 255.
+    pub synack_ttl: u8,
+    /// Retransmissions of the SYN to a real server, 0 to 6.
+    pub syn_retry: u8,
+    /// Segments of a client kept while the real server's handshake is pending, 1 to 64 a session.
+    pub ack_store: u16,
+    /// Bytes kept likewise, 1,460 to 1,048,576 a session.
+    pub ack_store_bytes: u32,
+    /// Bytes kept likewise over all sessions, from `ack_store_bytes` to 4 GiB - 1.
+    pub ack_store_total_bytes: u32,
+    /// Master switch of session reuse.
+    pub conn_reuse: bool,
+    /// Reuse of a session in CLOSE.
+    pub conn_reuse_close: bool,
+    /// Reuse of a session in TIME_WAIT.
+    pub conn_reuse_time_wait: bool,
+    /// Reuse of a session in FIN_WAIT.
+    pub conn_reuse_fin_wait: bool,
+    /// Reuse of a session in CLOSE_WAIT.
+    pub conn_reuse_close_wait: bool,
+    /// Reuse of a session in LAST_ACK.
+    pub conn_reuse_last_ack: bool,
+}
+
+/// `[timeouts]`: how long an idle session lives in each state, 1 s to 7 days.
+///
+/// Names and defaults are mainline IPVS's (`net/netfilter/ipvs/ip_vs_proto_tcp.c`) but for
+/// `time_wait`, 10 s instead of 120 to save memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeoutsConfig {
+    /// ESTABLISHED, 900 s.
+    pub established: Duration,
+    /// SYN_SENT, 120 s.
+    pub syn_sent: Duration,
+    /// SYN_RECV, 60 s.
+    pub syn_recv: Duration,
+    /// FIN_WAIT, 120 s.
+    pub fin_wait: Duration,
+    /// TIME_WAIT, 10 s.
+    pub time_wait: Duration,
+    /// CLOSE, 10 s.
+    pub close: Duration,
+    /// CLOSE_WAIT, 60 s.
+    pub close_wait: Duration,
+    /// LAST_ACK, 30 s.
+    pub last_ack: Duration,
+}
+
+/// `[policy]`: what is dropped before it reaches the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyConfig {
+    /// UDP to a VIP that has no UDP service on that port.
+    pub defence_udp_drop: bool,
+    /// IP fragments to a VIP.
+    pub defence_ip_frag_drop: bool,
+}
+
+/// `[[local_addresses]]`: source addresses of FULLNAT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalAddressPool {
+    /// What services call it; unique.
+    pub name: String,
+    /// Its addresses, at least one.
+    pub addresses: Vec<Located<AddressRange>>,
+    /// Lowest port used on them, 1,025 to 65,535.
+    pub port_min: u16,
+    /// Highest port used on them, `port_min` to 65,535.
+    pub port_max: u16,
+    /// Line in the file, counted from 1.
+    pub line: usize,
+}
+
+/// `[[service]]`: a VIP, port and protocol, and who serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// VIP and port.
+    pub address: SocketAddr,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// How a real server is chosen.
+    pub scheduler: Scheduler,
+    /// Whether the SYN proxy answers for it.
+    pub synproxy: bool,
+    /// Whether only an ACK with payload completes the proxy's handshake; no effect without it.
+    pub defer: bool,
+    /// Name of the pool that FULLNAT takes its source addresses from; names one that exists.
+    pub local_addresses: Option<Located<String>>,
+    /// Its real servers; none is allowed, and then it answers nothing.
+    pub real_servers: Vec<RealServerConfig>,
+    /// Line in the file, counted from 1.
+    pub line: usize,
+}
+
+/// `[[service.real_server]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RealServerConfig {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// How packets get there and back.
+    pub forwarding: Forwarding,
+    /// Share of new connections, 0 to 65,535; 0 takes no new ones.
+    pub weight: u16,
+    /// Line in the file, counted from 1.
+    pub line: usize,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`, at most 32 MiB.
+    ///
+    /// # Errors
+    /// Everything found wrong with it; or that it cannot be read.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let name = path.display().to_string();
+        let whole = |message: String, remedy: &str| ConfigError {
+            file: name.clone(),
+            line: None,
+            message,
+            remedy: remedy.to_owned(),
+        };
+        let mut bytes = Vec::new();
+        let read =
+            File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+        if let Err(error) = read {
+            let remedy = "expected a readable file (--config FILE names it)";
+            return Err(whole(format!("cannot be read: {error}"), remedy).into());
+        }
+        if bytes.len() as u64 > MAX_FILE {
+            let remedy = "expected a configuration file of at most 32 MiB";
+            return Err(whole("is too long".to_owned(), remedy).into());
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::parse(&name, &text),
+            Err(error) => {
+                let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+                Err(ConfigError {
+                    line: Some(line),
+                    ..whole("is not UTF-8 text".to_owned(), "expected a TOML file in UTF-8")
+                }
+                .into())
+            }
+        }
+    }
+
+    /// Reads and checks the file's text; `name` is how messages call it.
+    ///
+    /// # Errors
+    /// Everything found wrong with it.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigErrors> {
+        let mut problems = errors::Problems::new(name, text);
+        let config = parse::parse(name, text, &mut problems);
+        if let Some(config) = &config {
+            validate::validate(config, &mut problems);
+            unsupported::refuse(config, &mut problems);
+        }
+        problems.into_result(config)
+    }
+
+    /// The pool of that name.
+    pub fn pool(&self, name: &str) -> Option<&LocalAddressPool> {
+        self.local_addresses.iter().find(|pool| pool.name == name)
+    }
+
+    /// An error about `line` of this file, for checks that need the machine (interfaces, routes).
+    pub fn error_at(
+        &self,
+        line: usize,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> ConfigError {
+        ConfigError {
+            file: self.file.clone(),
+            line: Some(line),
+            message: message.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// What the file asks for that this version does not serve, a sentence each, to be shown at
+    /// start: listening sockets of SPEC's interface that nothing would answer on.
+    pub fn not_yet_served(&self) -> Vec<String> {
+        let metrics = self.api.metrics.map(|address| {
+            format!(
+                "[api] metrics: this version serves no Prometheus metrics; \
+                 nothing listens on {address}"
+            )
+        });
+        let ipvs = self.ipvs.socket.as_ref().map(|path| {
+            format!(
+                "[ipvs] socket: this version does not speak the IPVS protocol; \
+                 nothing listens on {}",
+                path.value.display()
+            )
+        });
+        metrics.into_iter().chain(ipvs).collect()
+    }
+}
+
+#[cfg(test)]
+mod error_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! What the format allows but this version does not do: refused with the reason, never ignored.
+
+use super::errors::Problems;
+use super::{Config, Forwarding, Protocol, RealServerConfig, Scheduler, ServiceConfig};
+
+const IPV4_ONLY: &str = "this version balances IPv4 only; expected an IPv4 address";
+
+/// Reports every use of a feature that is not built.
+pub(super) fn refuse(config: &Config, problems: &mut Problems<'_>) {
+    for range in config.local_addresses.iter().flat_map(|pool| &pool.addresses) {
+        if range.value.first().is_ipv6() {
+            let message = format!("local addresses {} are IPv6", range.value);
+            problems.add(range.line, message, IPV4_ONLY);
+        }
+    }
+    for service in &config.services {
+        refuse_service(service, problems);
+        for server in &service.real_servers {
+            refuse_real_server(service, server, problems);
+        }
+    }
+}
+
+fn refuse_service(service: &ServiceConfig, problems: &mut Problems<'_>) {
+    let address = service.address;
+    if address.is_ipv6() {
+        problems.add(service.line, format_args!("service {address} is IPv6"), IPV4_ONLY);
+    }
+    match service.protocol {
+        Protocol::Tcp => {}
+        Protocol::Udp => problems.add(
+            service.line,
+            format_args!("service {address} has protocol \"udp\""),
+            "this version balances TCP only; expected \"tcp\"",
+        ),
+    }
+    match service.scheduler {
+        Scheduler::Rr | Scheduler::Wrr => {}
+        Scheduler::Lc
+        | Scheduler::Wlc
+        | Scheduler::Lblc
+        | Scheduler::Lblcr
+        | Scheduler::Dh
+        | Scheduler::Sh
+        | Scheduler::Sed
+        | Scheduler::Nq
+        | Scheduler::Fo
+        | Scheduler::Ovf
+        | Scheduler::Mh => problems.add(
+            service.line,
+            format_args!("service {address} has scheduler \"{}\"", service.scheduler),
+            "this version schedules by \"rr\" and \"wrr\" only; expected one of them",
+        ),
+    }
+}
+
+fn refuse_real_server(
+    service: &ServiceConfig,
+    server: &RealServerConfig,
+    problems: &mut Problems<'_>,
+) {
+    if server.address.is_ipv6() {
+        let message = format!("real server {} is IPv6", server.address);
+        problems.add(server.line, message, IPV4_ONLY);
+    }
+    match server.forwarding {
+        Forwarding::Nat | Forwarding::FullNat => {}
+        Forwarding::Dr | Forwarding::Tunnel => problems.add(
+            server.line,
+            format_args!("real server {} has forwarding \"{}\"", server.address, server.forwarding),
+            if service.synproxy {
+                "synproxy cannot work with it, for its answers bypass the balancer, whose sequence \
+                 numbers the client has; expected \"nat\" or \"fullnat\""
+            } else {
+                "this version forwards by \"nat\" and \"fullnat\" only; expected one of them"
+            },
+        ),
+    }
+}

@@ -1,0 +1,312 @@
+//! What belongs together: names that must exist, addresses that must differ, limits over lists.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+use super::errors::{Problems, quote};
+use super::{
+    AddressRange, Config, Forwarding, LocalAddressPool, Located, MAX_INTERFACES,
+    MAX_LOCAL_ADDRESSES, MAX_REAL_SERVERS, MAX_SERVICES, RealServerConfig, ServiceConfig,
+};
+
+/// Bytes of an interface name, `IFNAMSIZ` less the NUL.
+const INTERFACE_NAME_MAX: usize = 15;
+
+/// Reports everything that single values cannot show.
+pub(super) fn validate(config: &Config, problems: &mut Problems<'_>) {
+    interfaces(config, problems);
+    sockets(config, problems);
+    let ranges = pools(&config.local_addresses, problems);
+    services(config, &ranges, problems);
+}
+
+fn interfaces(config: &Config, problems: &mut Problems<'_>) {
+    if let Some(first_over) = config.interfaces.get(MAX_INTERFACES) {
+        let message = format!("{} interfaces are listed", config.interfaces.len());
+        problems.add(first_over.line, message, format_args!("expected at most {MAX_INTERFACES}"));
+    }
+    let mut seen = HashSet::new();
+    for name in &config.interfaces {
+        if !is_interface_name(&name.value) {
+            problems.add(
+                name.line,
+                format_args!("interfaces holds {}, no interface name", quote(&name.value)),
+                "expected 1 to 15 characters without `/`, `:` or blanks, as `ip link` shows them",
+            );
+        } else if !seen.insert(&name.value) {
+            let message = format!("interface {} is listed twice", quote(&name.value));
+            problems.add(name.line, message, "expected each interface once");
+        }
+    }
+}
+
+/// The kernel's `dev_valid_name()`, `net/core/dev.c`.
+fn is_interface_name(name: &str) -> bool {
+    (1..=INTERFACE_NAME_MAX).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c == ':' || c == '\0' || c.is_ascii_whitespace())
+}
+
+fn sockets(config: &Config, problems: &mut Problems<'_>) {
+    if let Some(ipvs) = &config.ipvs.socket
+        && ipvs.value == config.api.socket
+    {
+        let message = format!("[api] and [ipvs] share the socket {}", ipvs.value.display());
+        problems.add(ipvs.line, message, "expected two different paths");
+    }
+}
+
+/// A range of some pool.
+#[derive(Clone, Copy)]
+struct PoolRange<'c> {
+    pool: &'c LocalAddressPool,
+    range: AddressRange,
+    line: usize,
+}
+
+/// The ranges of every pool, by first address, to find the one that holds an address.
+struct PoolRanges<'c>(BTreeMap<IpAddr, PoolRange<'c>>);
+
+impl<'c> PoolRanges<'c> {
+    fn holding(&self, address: IpAddr) -> Option<PoolRange<'c>> {
+        let (_, candidate) = self.0.range(..=address).next_back()?;
+        candidate.range.contains(address).then_some(*candidate)
+    }
+}
+
+fn pools<'c>(pools: &'c [LocalAddressPool], problems: &mut Problems<'_>) -> PoolRanges<'c> {
+    let mut names: HashMap<&str, usize> = HashMap::new();
+    let mut all = Vec::new();
+    let mut total: u128 = 0;
+    for pool in pools {
+        if pool.name.is_empty() {
+            problems.add(pool.line, "[[local_addresses]] name is empty", "expected a name");
+        } else if let Some(first) = names.insert(&pool.name, pool.line) {
+            problems.add(
+                pool.line,
+                format_args!("pool {} is defined twice, first on line {first}", quote(&pool.name)),
+                "expected one [[local_addresses]] with all its addresses",
+            );
+        }
+        for Located { value: range, line } in &pool.addresses {
+            for end in [range.first(), range.last()] {
+                if let Some(why) = unusable(end) {
+                    let message = format!("local address {end} is {why}");
+                    problems.add(*line, message, "expected unicast addresses");
+                    break;
+                }
+            }
+            let within = total <= MAX_LOCAL_ADDRESSES as u128;
+            total = total.saturating_add(range.count());
+            if within && total > MAX_LOCAL_ADDRESSES as u128 {
+                let message = format!(
+                    "with this range the pools hold more than {MAX_LOCAL_ADDRESSES} addresses"
+                );
+                problems.add(*line, message, "expected fewer; each serves some 60,000 sessions");
+            }
+            all.push(PoolRange { pool, range: *range, line: *line });
+        }
+    }
+    // In the order of addresses a range can only overlap one that reaches furthest before it.
+    all.sort_by_key(|entry| (entry.range.first(), entry.line));
+    let mut by_first = BTreeMap::new();
+    let mut furthest: Option<PoolRange<'c>> = None;
+    for entry in all {
+        match furthest {
+            Some(before) if before.range.contains(entry.range.first()) => {
+                let (earlier, later) =
+                    if before.line <= entry.line { (before, entry) } else { (entry, before) };
+                problems.add(
+                    later.line,
+                    format_args!(
+                        "local addresses {} of pool {} overlap {} of pool {} on line {}",
+                        later.range,
+                        quote(&later.pool.name),
+                        earlier.range,
+                        quote(&earlier.pool.name),
+                        earlier.line
+                    ),
+                    "expected each address once over all pools",
+                );
+                if entry.range.last() > before.range.last() {
+                    furthest = Some(entry);
+                }
+            }
+            _ => furthest = Some(entry),
+        }
+        by_first.entry(entry.range.first()).or_insert(entry);
+    }
+    PoolRanges(by_first)
+}
+
+fn services(config: &Config, ranges: &PoolRanges<'_>, problems: &mut Problems<'_>) {
+    if let Some(first_over) = config.services.get(MAX_SERVICES) {
+        let message = format!("{} services are defined", config.services.len());
+        problems.add(first_over.line, message, format_args!("expected at most {MAX_SERVICES}"));
+    }
+    let over = config.services.iter().flat_map(|service| &service.real_servers);
+    if let Some(first_over) = over.clone().nth(MAX_REAL_SERVERS) {
+        let message = format!("{} real servers are defined", over.count());
+        let remedy = format!("expected at most {MAX_REAL_SERVERS} over all services");
+        problems.add(first_over.line, message, remedy);
+    }
+    // The first service of each VIP, for messages.
+    let mut vips: HashMap<IpAddr, &ServiceConfig> = HashMap::new();
+    let mut keys = HashMap::new();
+    for service in &config.services {
+        vips.entry(service.address.ip()).or_insert(service);
+        match keys.get(&(service.address, service.protocol)) {
+            None => {
+                keys.insert((service.address, service.protocol), service.line);
+            }
+            Some(first) => problems.add(
+                service.line,
+                format_args!(
+                    "service {}/{} is defined twice, first on line {first}",
+                    service.address, service.protocol
+                ),
+                "expected one [[service]] with all its real servers",
+            ),
+        }
+    }
+    for service in &config.services {
+        let vip = Address { what: "service address", ip: service.address.ip(), line: service.line };
+        vip.check(ranges, problems);
+        let pool = service_pool(config, service, problems);
+        let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
+        for server in &service.real_servers {
+            let ip = server.address.ip();
+            Address { what: "real server", ip, line: server.line }.check(ranges, problems);
+            if let Some(first) = seen.get(&server.address) {
+                problems.add(
+                    server.line,
+                    format_args!(
+                        "real server {} is listed twice in service {}, first on line {first}",
+                        server.address, service.address
+                    ),
+                    "expected it once; weight gives it a larger share",
+                );
+            } else {
+                seen.insert(server.address, server.line);
+            }
+            if let Some(ours) = vips.get(&ip) {
+                problems.add(
+                    server.line,
+                    format_args!(
+                        "real server {} has the address of the service on line {}",
+                        server.address, ours.line
+                    ),
+                    "expected another host; this version delivers nothing to the balancer itself",
+                );
+            }
+            if server.forwarding == Forwarding::FullNat {
+                full_nat(service, server, pool, problems);
+            }
+        }
+    }
+}
+
+/// The pool that the service names; a name that no pool has is reported here.
+fn service_pool<'c>(
+    config: &'c Config,
+    service: &ServiceConfig,
+    problems: &mut Problems<'_>,
+) -> Option<&'c LocalAddressPool> {
+    let name = service.local_addresses.as_ref()?;
+    let pool = config.pool(&name.value);
+    if pool.is_none() {
+        let known: Vec<_> =
+            config.local_addresses.iter().take(8).map(|pool| quote(&pool.name)).collect();
+        let remedy = match known.as_slice() {
+            [] => "expected a [[local_addresses]] of that name".to_owned(),
+            _ => format!("expected one of: {}", known.join(", ")),
+        };
+        let message = format!("no [[local_addresses]] is named {}", quote(&name.value));
+        problems.add(name.line, message, remedy);
+    }
+    pool
+}
+
+fn full_nat(
+    service: &ServiceConfig,
+    server: &RealServerConfig,
+    pool: Option<&LocalAddressPool>,
+    problems: &mut Problems<'_>,
+) {
+    let Some(pool) = pool else {
+        // A pool that is named but unknown has its own message already.
+        if service.local_addresses.is_none() {
+            problems.add(
+                server.line,
+                format_args!(
+                    "real server {} is \"fullnat\", but service {} (line {}) has no \
+                     local addresses",
+                    server.address, service.address, service.line
+                ),
+                "expected local_addresses = \"NAME\" in the service, naming a [[local_addresses]]",
+            );
+        }
+        return;
+    };
+    let ipv4 = server.address.is_ipv4();
+    let mut addresses = pool.addresses.iter();
+    // An empty pool is reported where it is defined.
+    if !pool.addresses.is_empty() && !addresses.any(|range| range.value.first().is_ipv4() == ipv4) {
+        let family = if ipv4 { "IPv4" } else { "IPv6" };
+        problems.add(
+            server.line,
+            format_args!(
+                "pool {} (line {}) has no {family} address for real server {}",
+                quote(&pool.name),
+                pool.line,
+                server.address
+            ),
+            format_args!("expected {family} addresses in the pool"),
+        );
+    }
+}
+
+/// An address that must be unicast and no local address of ours.
+struct Address {
+    what: &'static str,
+    ip: IpAddr,
+    line: usize,
+}
+
+impl Address {
+    fn check(&self, ranges: &PoolRanges<'_>, problems: &mut Problems<'_>) {
+        let Self { what, ip, line } = self;
+        if let Some(why) = unusable(*ip) {
+            let message = format!("{what} {ip} is {why}");
+            problems.add(*line, message, "expected a unicast address that hosts can reach");
+        }
+        if let Some(held) = ranges.holding(*ip) {
+            problems.add(
+                held.line,
+                format_args!(
+                    "pool {} holds {ip}, the {what} of line {line}",
+                    quote(&held.pool.name)
+                ),
+                "expected local addresses that nothing else uses",
+            );
+        }
+    }
+}
+
+/// Why no packet of ours may bear the address, if so.
+fn unusable(ip: IpAddr) -> Option<&'static str> {
+    let this_network = matches!(ip, IpAddr::V4(v4) if v4.octets()[0] == 0);
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    if ip.is_unspecified() || this_network {
+        Some("no address of a host (0.0.0.0/8 and :: mean \"this one\")")
+    } else if ip.is_multicast() {
+        Some("a multicast address")
+    } else if broadcast {
+        Some("the broadcast address")
+    } else if ip.is_loopback() {
+        Some("a loopback address, which no packet on a wire may bear")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,175 @@
+//! What the API reports: the JSON of `/v1/...` and of the CLI's `--json`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Forwarding, Protocol, Scheduler};
+
+/// `GET /v1/stats`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatsReport {
+    /// Every counter by name, those at 0 included.
+    pub counters: BTreeMap<String, u64>,
+    /// Every service, in the order of the configuration.
+    pub services: Vec<ServiceReport>,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// VIP and port.
+    pub address: SocketAddr,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Scheduler.
+    pub scheduler: Scheduler,
+    /// Whether the SYN proxy answers for it.
+    pub synproxy: bool,
+    /// Sums over its life, those of removed real servers included.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// Its real servers.
+    pub real_servers: Vec<RealServerReport>,
+}
+
+/// One real server of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealServerReport {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Forwarding method.
+    pub forwarding: Forwarding,
+    /// Weight, 0 to 65,535.
+    pub weight: u16,
+    /// Sums over its life.
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// Connections and traffic; but for the first two, sums that never go back (as IPVS's).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Sessions in ESTABLISHED now.
+    pub active_connections: u64,
+    /// Sessions in any other state now.
+    pub inactive_connections: u64,
+    /// Sessions ever created.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Bytes of them, from the IP header on.
+    pub in_bytes: u64,
+    /// Packets to clients.
+    pub out_packets: u64,
+    /// Bytes of them, from the IP header on.
+    pub out_bytes: u64,
+}
+
+/// `GET /v1/sessions`: one page.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionsReport {
+    /// Sessions that exist, on all pages.
+    pub total: u64,
+    /// `offset` of the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+    /// The page's sessions. Sessions come and go between pages: one may be missed or seen twice.
+    pub sessions: Vec<SessionReport>,
+}
+
+/// One session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionReport {
+    /// The client.
+    pub client: SocketAddr,
+    /// The VIP it asked.
+    pub vip: SocketAddr,
+    /// Our source towards the real server: a local address under FULLNAT, else the client's own.
+    pub local: SocketAddr,
+    /// The real server.
+    pub real_server: SocketAddr,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Forwarding method.
+    pub forwarding: Forwarding,
+    /// State, by IPVS's name (`ESTABLISHED`, `FIN_WAIT`, ...).
+    pub state: String,
+    /// Since the last packet, milliseconds.
+    pub idle_ms: u64,
+    /// Until it expires if nothing comes, milliseconds.
+    pub expires_ms: u64,
+    /// Packets from the client.
+    pub in_packets: u64,
+    /// Bytes of them, from the IP header on.
+    pub in_bytes: u64,
+    /// Packets to the client.
+    pub out_packets: u64,
+    /// Bytes of them, from the IP header on.
+    pub out_bytes: u64,
+}
+
+/// Which sessions to list, by position in the session array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Page {
+    /// At most this many, 1 to [`Page::MAX_LIMIT`].
+    pub limit: u32,
+    /// Where to begin: 0, then [`SessionsReport::next`].
+    pub offset: u64,
+}
+
+impl Page {
+    /// The most sessions a page may hold; a report of that size is some 4 MB of JSON.
+    pub const MAX_LIMIT: u32 = 10_000;
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { limit: 1000, offset: 0 }
+    }
+}
+
+/// `GET /v1/drops`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropsReport {
+    /// The counters that moved.
+    pub drops: Vec<DropRow>,
+}
+
+/// One counter that moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropRow {
+    /// Its name.
+    pub name: String,
+    /// Its value, at least 1.
+    pub value: u64,
+    /// What it means.
+    pub meaning: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// `GET /v1/version`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionReport {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// `POST /v1/stop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopReport {
+    /// Always true: the daemon has begun to stop.
+    pub stopping: bool,
+}
+
+/// The body of every refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReport {
+    /// What is wrong, and what would be right.
+    pub error: String,
+}

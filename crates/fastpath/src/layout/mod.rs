@@ -1,0 +1,75 @@
+//! The memory that the XDP program and user space share, byte for byte.
+//!
+//! Every type here is `repr(C)`, has a size that a test pins, and means the same on both sides.
+//! [`VERSION`] changes whenever one of them does.
+
+mod index;
+mod next_hop;
+mod record;
+mod service;
+mod settings;
+mod slot;
+
+pub use index::{
+    Bucket, ENTRIES_PER_BUCKET, Entry, bucket_count, first_bucket, second_bucket, tag,
+};
+pub use next_hop::{MAX_NEXT_HOPS, NO_NEXT_HOP, NextHop};
+pub use record::{FULL_RECORD_FRAME, RecordHeader, RecordKind, SMALL_RECORD_FRAME};
+pub use service::{
+    AddressEntry, AddressKey, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES, MAX_SERVICES,
+    ServiceEntry, ServiceKey,
+};
+pub use settings::{COOKIE_KEYS, CookieKey, HEARTBEAT_LIMIT_MS, Settings, switch};
+pub use slot::{Flow, NO_SCALE, Scales, Slot, Word, flag};
+
+/// Version of all the layouts together.
+pub const VERSION: u32 = 1;
+
+/// Names of the BPF maps and programs, as the object file spells them.
+pub mod name {
+    /// The XDP program.
+    pub const PROGRAM: &str = "seawall";
+    /// Array of [`super::Slot`], mapped into user space.
+    pub const SLOTS: &str = "SLOTS";
+    /// Array of [`super::Bucket`], mapped into user space; the last one is the stash.
+    pub const INDEX: &str = "INDEX";
+    /// Array of [`super::NextHop`], mapped into user space.
+    pub const NEXT_HOPS: &str = "NEXT_HOPS";
+    /// Array of one [`super::Settings`], mapped into user space.
+    pub const SETTINGS: &str = "SETTINGS";
+    /// Hash map of [`super::ServiceKey`] to [`super::ServiceEntry`].
+    pub const SERVICES: &str = "SERVICES";
+    /// Hash map of [`super::AddressKey`] to [`super::AddressEntry`].
+    pub const ADDRESSES: &str = "ADDRESSES";
+    /// Hash map of interface index to [`super::InterfaceEntry`].
+    pub const INTERFACES: &str = "INTERFACES";
+    /// Per-CPU array of `u64`, one a [`crate::Reason`].
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Per-CPU array of `u64`: what [`crate::embryo`] keeps.
+    pub const EMBRYOS: &str = "EMBRYOS";
+    /// Ring buffer for frames of proven peers.
+    pub const PROVEN: &str = "PROVEN";
+    /// Ring buffer for frames of peers that have proved nothing.
+    pub const UNPROVEN: &str = "UNPROVEN";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::mem::{align_of, size_of};
+
+    #[test]
+    fn sizes_are_pinned() {
+        assert_eq!((size_of::<Slot>(), align_of::<Slot>()), (256, 64));
+        assert_eq!((size_of::<Flow>(), align_of::<Flow>()), (64, 64));
+        assert_eq!((size_of::<Bucket>(), align_of::<Bucket>()), (64, 64));
+        assert_eq!(size_of::<NextHop>(), 32);
+        assert_eq!(size_of::<ServiceKey>(), 20);
+        assert_eq!(size_of::<ServiceEntry>(), 8);
+        assert_eq!(size_of::<AddressKey>(), 16);
+        assert_eq!(size_of::<AddressEntry>(), 8);
+        assert_eq!(size_of::<InterfaceEntry>(), 8);
+        assert_eq!(size_of::<RecordHeader>(), 32);
+        assert_eq!(size_of::<Settings>(), 192);
+    }
+}

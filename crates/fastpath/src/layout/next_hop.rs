@@ -1,0 +1,78 @@
+//! Where frames go next: one entry a neighbour, so that a MAC change is one write.
+
+use seawall_wire::ethernet::MacAddr;
+
+use crate::cell::{Cell32, Cell64};
+
+/// Entries in the array, entry 0 included.
+pub const MAX_NEXT_HOPS: u32 = 4096;
+/// The entry that is never valid.
+pub const NO_NEXT_HOP: u32 = 0;
+
+const VALID: u64 = 1 << 48;
+
+/// One neighbour on one interface.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct NextHop {
+    destination: Cell64,
+    source: Cell64,
+    /// Interface to leave by.
+    pub interface: Cell32,
+    /// Largest IP packet that fits, in bytes.
+    pub mtu: Cell32,
+    spare: Cell64,
+}
+
+impl NextHop {
+    /// The neighbour's MAC, when it is known.
+    #[inline(always)]
+    pub fn destination(&self) -> Option<MacAddr> {
+        let bits = self.destination.load();
+        if bits & VALID == 0 { None } else { Some(mac(bits)) }
+    }
+
+    /// Our MAC on the interface.
+    #[inline(always)]
+    pub fn source(&self) -> MacAddr {
+        mac(self.source.load())
+    }
+
+    /// Sets the neighbour's MAC, or that it is not known: one write.
+    pub fn set_destination(&self, to: Option<MacAddr>) {
+        self.destination.publish(to.map_or(0, |mac| VALID | bits(mac)));
+    }
+
+    /// Sets our MAC on the interface.
+    pub fn set_source(&self, to: MacAddr) {
+        self.source.store(bits(to));
+    }
+}
+
+#[inline(always)]
+const fn mac(bits: u64) -> MacAddr {
+    MacAddr::from_parts((bits >> 32) as u16, bits as u32)
+}
+
+const fn bits(mac: MacAddr) -> u64 {
+    let (high, low) = mac.parts();
+    (high as u64) << 32 | low as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NextHop;
+    use seawall_wire::ethernet::MacAddr;
+
+    #[test]
+    fn addresses_survive_both_ways() {
+        let hop = NextHop::default();
+        assert_eq!(hop.destination(), None);
+        let (a, b) = (MacAddr([0xff, 1, 2, 3, 4, 0xfe]), MacAddr([2, 0, 0, 0, 0, 1]));
+        hop.set_destination(Some(a));
+        hop.set_source(b);
+        assert_eq!((hop.destination(), hop.source()), (Some(a), b));
+        hop.set_destination(None);
+        assert_eq!(hop.destination(), None);
+    }
+}

@@ -1,0 +1,63 @@
+//! What goes up the rings: a header and as much of the frame as the record holds.
+
+/// Bytes of frame in a small record: every header and most handshakes.
+pub const SMALL_RECORD_FRAME: usize = 128;
+/// Bytes of frame in a full record: the largest frame that an XDP program without
+/// multi-buffer support sees (one page less headroom and tailroom).
+pub const FULL_RECORD_FRAME: usize = 3_520;
+
+/// Why a frame goes up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub enum RecordKind {
+    /// An ACK with a valid cookie: a client has proved its address.
+    Accepted = 1,
+    /// A segment of a client whose accepted ACK is on its way to the engine.
+    Embryo = 2,
+    /// A segment from the client of a session that is not established.
+    FromClient = 3,
+    /// A segment from the real server of a session that is not established, or a SYN/ACK.
+    FromRealServer = 4,
+    /// A SYN to a service without the proxy.
+    Unproxied = 5,
+    /// A session changed its state; the frame is not included.
+    StateChanged = 6,
+}
+
+impl RecordKind {
+    /// The kind with this number, if there is one.
+    #[must_use]
+    pub const fn from_bits(bits: u16) -> Option<Self> {
+        match bits {
+            1 => Some(Self::Accepted),
+            2 => Some(Self::Embryo),
+            3 => Some(Self::FromClient),
+            4 => Some(Self::FromRealServer),
+            5 => Some(Self::Unproxied),
+            6 => Some(Self::StateChanged),
+            _ => None,
+        }
+    }
+}
+
+/// Stands in front of the frame in every record. 32 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct RecordHeader {
+    /// A [`RecordKind`].
+    pub kind: u16,
+    /// Bytes of frame that follow; less than the frame had only if it did not fit.
+    pub frame_len: u16,
+    /// Interface the frame came in on.
+    pub interface: u32,
+    /// Number of the service, for `Accepted`, `Embryo` and `Unproxied`.
+    pub service: u32,
+    /// The slot that the segment's tuple led to, or 0.
+    pub slot: u32,
+    /// Its generation.
+    pub generation: u32,
+    /// For `Accepted`: the option byte of the cookie. For `StateChanged`: the new state.
+    pub detail: u32,
+    /// When XDP saw the frame, in milliseconds of the monotonic clock.
+    pub time: u64,
+}

@@ -1,0 +1,103 @@
+//! What is configured and looked up by key: services, our addresses, our interfaces.
+
+use seawall_wire::ethernet::MacAddr;
+
+use crate::tuple::{Addr, Endpoint};
+
+/// Services that the map holds.
+pub const MAX_SERVICES: u32 = 16_384;
+/// Addresses (VIPs and local ones) that the map holds.
+pub const MAX_ADDRESSES: u32 = 131_072;
+/// Interfaces that the map holds.
+pub const MAX_INTERFACES: u32 = 64;
+
+/// Names a service.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(C)]
+pub struct ServiceKey {
+    address: Addr,
+    port: u16,
+    protocol: u8,
+    spare: u8,
+}
+
+impl ServiceKey {
+    /// The TCP service at `endpoint`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tcp(endpoint: Endpoint) -> Self {
+        Self { address: endpoint.address, port: endpoint.port, protocol: 6, spare: 0 }
+    }
+}
+
+/// A service, as far as XDP needs it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct ServiceEntry {
+    /// The engine's number for it.
+    pub id: u32,
+    /// Bits of this type's constants.
+    pub flags: u32,
+}
+
+impl ServiceEntry {
+    /// SYNs are answered with cookies.
+    pub const SYNPROXY: u32 = 1;
+    /// At least one real server takes new connections.
+    pub const USABLE: u32 = 1 << 1;
+    /// An ACK without payload does not complete the handshake (SPEC A5).
+    pub const DEFER: u32 = 1 << 2;
+
+    /// Whether `flag` is set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// Names an address of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(C)]
+pub struct AddressKey(pub Addr);
+
+/// What an address of ours is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct AddressEntry {
+    /// Bits of this type's constants.
+    pub flags: u32,
+    /// Lowest and highest port of a local address that sessions use.
+    pub port_min: u16,
+    /// See `port_min`.
+    pub port_max: u16,
+}
+
+impl AddressEntry {
+    /// A virtual service address.
+    pub const VIP: u32 = 1;
+    /// A local address (LVS: `laddr`).
+    pub const LOCAL: u32 = 1 << 1;
+}
+
+/// An interface that the program is attached to: its own MAC address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct InterfaceEntry(u64);
+
+impl InterfaceEntry {
+    /// An interface with this MAC.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(mac: MacAddr) -> Self {
+        let (high, low) = mac.parts();
+        Self((high as u64) << 32 | low as u64)
+    }
+
+    /// Its MAC.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mac(self) -> MacAddr {
+        MacAddr::from_parts((self.0 >> 32) as u16, self.0 as u32)
+    }
+}

@@ -1,0 +1,307 @@
+//! One session.
+//!
+//! A slot is written by the engine before its index entries are published and read by XDP
+//! afterwards. Both sides change [`Slot::word`] only by compare-exchange, so that two FINs in
+//! one instant lose no transition; the other deltas are written before it. The counters of a
+//! direction are written by the CPU that handles that direction.
+
+use crate::cell::{Cell32, Cell64};
+use crate::state::{Direction, TcpState};
+use crate::tuple::{Addr, Endpoint, Tuple};
+
+/// Bits of [`Word::flags`].
+pub mod flag {
+    /// We answered the client's SYN: `d` counts, and the real server's SYN/ACK stays with us.
+    pub const PROXIED: u32 = 1;
+    /// Timestamps are in use and translated.
+    pub const TIMESTAMPS: u32 = 1 << 1;
+    /// The window shifts of the two sides differ.
+    pub const RESCALE: u32 = 1 << 2;
+}
+
+/// State, flags and `d` in the one word that either side may change at any time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Word {
+    /// Where the connection stands.
+    pub state: TcpState,
+    /// Bits of [`flag`]; 24 of them.
+    pub flags: u32,
+    /// The cookie less the real server's ISN (DESIGN, "Splice arithmetic").
+    pub d: u32,
+}
+
+impl Word {
+    /// The word as it stands in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        (self.d as u64) << 32 | ((self.flags & 0xff_ffff) << 8) as u64 | self.state as u64
+    }
+
+    /// The inverse of [`Word::to_bits`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self {
+            state: TcpState::from_bits(bits as u8),
+            flags: (bits as u32) >> 8,
+            d: (bits >> 32) as u32,
+        }
+    }
+}
+
+/// Stands for "this side does not scale windows".
+pub const NO_SCALE: u8 = 0xff;
+
+/// The window shifts of the parties (RFC 7323, section 2): 0 to 14, or [`NO_SCALE`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scales {
+    /// What the client offered.
+    pub client: u8,
+    /// What our SYN/ACK offered in the real server's place.
+    pub ours: u8,
+    /// What the real server's SYN/ACK offered.
+    pub real_server: u8,
+}
+
+impl Scales {
+    /// As it stands in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_bits(self) -> u32 {
+        self.client as u32 | (self.ours as u32) << 8 | (self.real_server as u32) << 16
+    }
+
+    /// The inverse of [`Scales::to_bits`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self { client: bits as u8, ours: (bits >> 8) as u8, real_server: (bits >> 16) as u8 }
+    }
+}
+
+/// What one direction's packets touch, in a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Flow {
+    /// Packets forwarded.
+    pub packets: Cell64,
+    /// Bytes forwarded, IP header and up.
+    pub bytes: Cell64,
+    /// When the last one was, in milliseconds of the monotonic clock.
+    pub last_seen: Cell64,
+    /// When a SYN on an established session last went to the real server, same clock.
+    pub syn_forwarded: Cell64,
+    /// The highest acknowledgment number that this direction carried, as the client counts.
+    pub ack: Cell32,
+    /// The window that came with it, in bytes.
+    pub window: Cell32,
+    spare: [Cell32; 6],
+}
+
+/// One session: 256 bytes, four cache lines.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Slot {
+    /// See [`Word`].
+    pub word: Cell64,
+    /// Rises with each reuse, so that a late reader can tell.
+    pub generation: Cell32,
+    /// Frames punted since the last change of state.
+    pub punted: Cell32,
+    /// The ISN we chose towards the real server less the client's.
+    pub f: Cell32,
+    /// Added to the client's TSval, subtracted from the real server's TSecr (DESIGN's `a`).
+    pub ts_in: Cell32,
+    /// Added to the real server's TSval, subtracted from the client's TSecr (DESIGN's `b`).
+    pub ts_out: Cell32,
+    /// See [`Scales`].
+    pub scales: Cell32,
+    /// Index of the next hop towards the real server.
+    pub next_hop_in: Cell32,
+    /// Index of the next hop towards the client.
+    pub next_hop_out: Cell32,
+    /// Number of the service.
+    pub service: Cell32,
+    /// Number of the real server.
+    pub real_server: Cell32,
+    /// Our ISN towards the client.
+    pub cookie: Cell32,
+    /// The client's ISN.
+    pub client_isn: Cell32,
+    client_vip_ports: Cell32,
+    local_real_ports: Cell32,
+    client: [Cell32; 4],
+    vip: [Cell32; 4],
+    local: [Cell32; 4],
+    real: [Cell32; 4],
+    /// Client to real server.
+    pub inbound: Flow,
+    /// Real server to client.
+    pub outbound: Flow,
+}
+
+/// The four ends of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ends {
+    /// The client.
+    pub client: Endpoint,
+    /// The virtual service.
+    pub vip: Endpoint,
+    /// What the real server sees as its client: the local address under FULLNAT, the client
+    /// itself under NAT.
+    pub local: Endpoint,
+    /// The real server.
+    pub real: Endpoint,
+}
+
+impl Slot {
+    /// The word, decoded.
+    #[inline(always)]
+    pub fn state(&self) -> Word {
+        Word::from_bits(self.word.load())
+    }
+
+    /// What packets going `direction` touch.
+    #[inline(always)]
+    pub const fn flow(&self, direction: Direction) -> &Flow {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
+    }
+
+    /// What packets going the other way touch.
+    #[inline(always)]
+    pub const fn opposite(&self, direction: Direction) -> &Flow {
+        match direction {
+            Direction::Inbound => &self.outbound,
+            Direction::Outbound => &self.inbound,
+        }
+    }
+
+    /// Whether a segment of `tuple` belongs to this session in `direction`. The index only
+    /// hints; this decides.
+    #[inline(always)]
+    pub fn matches(&self, tuple: &Tuple, direction: Direction) -> bool {
+        let (source, destination, ports) = match direction {
+            Direction::Inbound => (&self.client, &self.vip, self.client_vip_ports.load()),
+            Direction::Outbound => {
+                (&self.real, &self.local, self.local_real_ports.load().rotate_left(16))
+            }
+        };
+        ports == tuple.ports()
+            && same(source, tuple.source.address)
+            && same(destination, tuple.destination.address)
+    }
+
+    /// Source and destination that a segment going `direction` gets.
+    #[inline(always)]
+    pub fn translated(&self, direction: Direction) -> Tuple {
+        let (source, destination, ports) = match direction {
+            Direction::Inbound => (&self.local, &self.real, self.local_real_ports.load()),
+            Direction::Outbound => {
+                (&self.vip, &self.client, self.client_vip_ports.load().rotate_left(16))
+            }
+        };
+        Tuple {
+            source: Endpoint { address: addr(source), port: (ports >> 16) as u16 },
+            destination: Endpoint { address: addr(destination), port: ports as u16 },
+        }
+    }
+
+    /// Sets the four ends. For the engine, while no index entry leads here.
+    pub fn set_ends(&self, ends: &Ends) {
+        let ports = |a: Endpoint, b: Endpoint| u32::from(a.port) << 16 | u32::from(b.port);
+        self.client_vip_ports.store(ports(ends.client, ends.vip));
+        self.local_real_ports.store(ports(ends.local, ends.real));
+        set(&self.client, ends.client.address);
+        set(&self.vip, ends.vip.address);
+        set(&self.local, ends.local.address);
+        set(&self.real, ends.real.address);
+    }
+
+    /// The four ends.
+    pub fn ends(&self) -> Ends {
+        let inbound = self.translated(Direction::Inbound);
+        let outbound = self.translated(Direction::Outbound);
+        Ends {
+            client: outbound.destination,
+            vip: outbound.source,
+            local: inbound.source,
+            real: inbound.destination,
+        }
+    }
+}
+
+impl Ends {
+    /// The tuple of segments that arrive from the client.
+    #[must_use]
+    pub const fn inbound(&self) -> Tuple {
+        Tuple { source: self.client, destination: self.vip }
+    }
+
+    /// The tuple of segments that arrive from the real server.
+    #[must_use]
+    pub const fn outbound(&self) -> Tuple {
+        Tuple { source: self.real, destination: self.local }
+    }
+}
+
+#[inline(always)]
+fn same(cells: &[Cell32; 4], address: Addr) -> bool {
+    cells[3].load() == address.0[3]
+        && cells[2].load() == address.0[2]
+        && cells[1].load() == address.0[1]
+        && cells[0].load() == address.0[0]
+}
+
+#[inline(always)]
+fn addr(cells: &[Cell32; 4]) -> Addr {
+    Addr([cells[0].load(), cells[1].load(), cells[2].load(), cells[3].load()])
+}
+
+fn set(cells: &[Cell32; 4], address: Addr) {
+    for (cell, word) in cells.iter().zip(address.0) {
+        cell.store(word);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ends, Scales, Slot, Word, flag};
+    use crate::state::{Direction, TcpState};
+    use crate::tuple::{Addr, Endpoint};
+
+    #[test]
+    fn words_survive_both_ways() {
+        let word =
+            Word { state: TcpState::LastAck, flags: flag::PROXIED | flag::RESCALE, d: 0xdead_beef };
+        assert_eq!(Word::from_bits(word.to_bits()), word);
+        let scales = Scales { client: 14, ours: 7, real_server: super::NO_SCALE };
+        assert_eq!(Scales::from_bits(scales.to_bits()), scales);
+    }
+
+    #[test]
+    fn a_slot_proves_who_it_is() {
+        let end = |address, port| Endpoint { address: Addr::v4(address), port };
+        let ends =
+            Ends { client: end(1, 1001), vip: end(2, 80), local: end(3, 5003), real: end(4, 8080) };
+        let slot = Slot::default();
+        slot.set_ends(&ends);
+        assert_eq!(slot.ends(), ends);
+        assert!(slot.matches(&ends.inbound(), Direction::Inbound));
+        assert!(slot.matches(&ends.outbound(), Direction::Outbound));
+        assert!(!slot.matches(&ends.inbound(), Direction::Outbound));
+        let mut other = ends.inbound();
+        other.source.port += 1;
+        assert!(!slot.matches(&other, Direction::Inbound));
+        let mut other = ends.outbound();
+        other.destination.address = Addr::v4(9);
+        assert!(!slot.matches(&other, Direction::Outbound));
+        let inbound = slot.translated(Direction::Inbound);
+        assert_eq!((inbound.source, inbound.destination), (ends.local, ends.real));
+        let outbound = slot.translated(Direction::Outbound);
+        assert_eq!((outbound.source, outbound.destination), (ends.vip, ends.client));
+    }
+}

@@ -1,0 +1,474 @@
+//! The decision: what becomes of a frame.
+
+use seawall_wire::ipv4::Protocol;
+use seawall_wire::tcp::Flags;
+
+use crate::cookie;
+use crate::embryo::{self, Admission};
+use crate::layout::{
+    AddressEntry, AddressKey, HEARTBEAT_LIMIT_MS, RecordHeader, RecordKind, ServiceEntry,
+    ServiceKey, Settings, Word, flag, switch,
+};
+use crate::options;
+use crate::packet::{self, Other, Packet, Parsed};
+use crate::tables::{Hit, Ring, Tables, find};
+use crate::translate::{self, translate};
+use crate::{Action, Direction, Event, Frame, Reason, TcpState, Verdict, synack};
+
+/// How often a SYN on an established session goes to the real server, in milliseconds (SPEC A1).
+const SYN_INTERVAL_MS: u64 = 1_000;
+/// How often a change of state is tried against the other side's before it is left to the next
+/// packet.
+const STATE_TRIES: u32 = 4;
+
+/// Decides about the frame that came in on interface `ingress`, changes it accordingly, and
+/// counts the one reason.
+#[inline(always)]
+pub fn process<F: Frame, T: Tables>(frame: &mut F, ingress: u32, tables: &T) -> Verdict {
+    let verdict = match packet::parse(frame) {
+        Parsed::NotIp => pass(Reason::PassNotIp),
+        Parsed::Other(other) => decide_other(&other, tables),
+        Parsed::Tcp(packet) => decide_tcp(frame, &packet, ingress, tables),
+    };
+    tables.count(verdict.reason);
+    verdict
+}
+
+#[inline(always)]
+const fn pass(reason: Reason) -> Verdict {
+    Verdict { action: Action::Pass, reason }
+}
+
+#[inline(always)]
+const fn drop(reason: Reason) -> Verdict {
+    Verdict { action: Action::Drop, reason }
+}
+
+/// Packets that are not whole TCP segments: only the flood policy concerns them (SPEC B2).
+#[inline(always)]
+fn decide_other<T: Tables>(other: &Other, tables: &T) -> Verdict {
+    let Some(address) = tables.address(&AddressKey(other.destination)) else {
+        return pass(Reason::PassNotOurs);
+    };
+    if let Some(fault) = other.fault {
+        return drop(fault);
+    }
+    let Some(settings) = tables.settings() else { return pass(Reason::PassNotOurs) };
+    let switches = settings.switches.load();
+    let vip = address.flags & AddressEntry::VIP != 0;
+    let protocol = other.protocol;
+    let flood =
+        protocol == Protocol::TCP || protocol == Protocol::UDP || protocol == Protocol::ICMP;
+    if vip && other.fragment && flood && switches & switch::FRAGMENT_DROP != 0 {
+        return drop(Reason::FragmentDrop);
+    }
+    if vip && protocol == Protocol::UDP && switches & switch::UDP_DROP != 0 {
+        return drop(Reason::UdpDrop);
+    }
+    pass(Reason::PassNotOurs)
+}
+
+/// What is to be done with a TCP segment, once it is clear whose it is.
+enum Plan<'a> {
+    /// This, at once.
+    Verdict(Verdict),
+    /// Answer the SYN with a cookie.
+    Answer,
+    /// Take the ACK if its cookie is right. With a session: it is over, and if the cookie is
+    /// wrong the segment still belongs to it.
+    Accept(ServiceEntry, Option<Hit<'a>>),
+    /// Give it to the engine.
+    Punt(RecordKind, ServiceEntry, Option<Hit<'a>>),
+    /// Translate and send.
+    Forward(Hit<'a>),
+}
+
+#[inline(always)]
+fn decide_tcp<F: Frame, T: Tables>(
+    frame: &mut F,
+    packet: &Packet,
+    ingress: u32,
+    tables: &T,
+) -> Verdict {
+    let Some(settings) = tables.settings() else { return pass(Reason::PassNotOurs) };
+    let service = tables.service(&ServiceKey::tcp(packet.tuple.destination));
+    let hash = packet.tuple.hash(settings.index_key.get());
+    let hit = find(tables, settings, &packet.tuple, hash);
+    if service.is_none() && hit.is_none() {
+        return decide_stray(packet, tables);
+    }
+    if let Err(reason) = packet.check(frame, tables.interface(ingress)) {
+        return drop(reason);
+    }
+    if !packet.tcp.flags.are_possible() {
+        return drop(Reason::FlagsImpossible);
+    }
+    let now = tables.now();
+    let mut plan = match (hit, service) {
+        (Some(hit), service) => plan_session(packet, settings, now, hit, service),
+        (None, Some(service)) => plan_newcomer(packet, service),
+        (None, None) => Plan::Verdict(pass(Reason::PassNotOurs)),
+    };
+    let mut detail = 0;
+    if let Plan::Accept(service, over) = plan {
+        match admit(frame, packet, settings, tables, hash, now) {
+            Ok((kind, offer)) => {
+                detail = offer;
+                plan = if service.has(ServiceEntry::DEFER) && packet.payload() == 0 {
+                    Plan::Verdict(drop(Reason::NullAck))
+                } else {
+                    Plan::Punt(kind, service, over)
+                };
+            }
+            Err(reason) => {
+                plan = match over {
+                    Some(hit) => Plan::Forward(hit),
+                    None => Plan::Verdict(drop(reason)),
+                };
+            }
+        }
+    }
+    match plan {
+        Plan::Verdict(verdict) => verdict,
+        Plan::Accept(..) => drop(Reason::TcpDrop),
+        Plan::Answer => answer(frame, packet, settings, ingress, now),
+        Plan::Punt(kind, service, hit) => {
+            if kind == RecordKind::Accepted
+                && let Some(word) = tables.embryo(hash)
+            {
+                embryo::note(word, hash, now);
+            }
+            punt(frame, settings, tables, &Record { kind, ingress, service, hit, detail, now })
+        }
+        Plan::Forward(hit) => forward(frame, packet, tables, ingress, now, hit),
+    }
+}
+
+/// TCP that is for no service and no session: dropped on the ports that sessions use on a local
+/// address, and nobody's business otherwise.
+#[inline(always)]
+fn decide_stray<T: Tables>(packet: &Packet, tables: &T) -> Verdict {
+    let destination = packet.tuple.destination;
+    match tables.address(&AddressKey(destination.address)) {
+        Some(entry)
+            if entry.flags & AddressEntry::LOCAL != 0
+                && destination.port >= entry.port_min
+                && destination.port <= entry.port_max =>
+        {
+            drop(Reason::LocalNoSession)
+        }
+        _ => pass(Reason::PassNotOurs),
+    }
+}
+
+/// A segment to a service that belongs to no session.
+#[inline(always)]
+fn plan_newcomer<'a>(packet: &Packet, service: ServiceEntry) -> Plan<'a> {
+    let flags = packet.tcp.flags;
+    let syn = flags.contains(Flags::SYN);
+    let ack = flags.contains(Flags::ACK);
+    if syn && !ack {
+        return plan_syn(service, None);
+    }
+    if service.has(ServiceEntry::SYNPROXY) && ack && !syn && !flags.contains(Flags::RST) {
+        return Plan::Accept(service, None);
+    }
+    Plan::Verdict(drop(Reason::TcpDrop))
+}
+
+#[inline(always)]
+fn plan_syn(service: ServiceEntry, hit: Option<Hit<'_>>) -> Plan<'_> {
+    if !service.has(ServiceEntry::USABLE) {
+        Plan::Verdict(drop(Reason::NoDestination))
+    } else if service.has(ServiceEntry::SYNPROXY) {
+        Plan::Answer
+    } else {
+        Plan::Punt(RecordKind::Unproxied, service, hit)
+    }
+}
+
+/// A segment that belongs to a session.
+#[inline(always)]
+fn plan_session<'a>(
+    packet: &Packet,
+    settings: &Settings,
+    now: u64,
+    hit: Hit<'a>,
+    service: Option<ServiceEntry>,
+) -> Plan<'a> {
+    let word = hit.slot.state();
+    let flags = packet.tcp.flags;
+    let syn = flags.contains(Flags::SYN);
+    let none = ServiceEntry { id: 0, flags: 0 };
+    match hit.direction {
+        Direction::Outbound => {
+            let handshake =
+                syn && (word.flags & flag::PROXIED != 0 || word.state == TcpState::SynRecv);
+            if word.state == TcpState::SynSent || handshake {
+                return Plan::Punt(RecordKind::FromRealServer, none, Some(hit));
+            }
+            Plan::Forward(hit)
+        }
+        Direction::Inbound if syn => match (word.state, service) {
+            (TcpState::Established, _) => {
+                let last = &hit.slot.inbound.syn_forwarded;
+                if now.wrapping_sub(last.load()) < SYN_INTERVAL_MS {
+                    return Plan::Verdict(drop(Reason::SynLimited));
+                }
+                last.store(now);
+                Plan::Forward(hit)
+            }
+            (TcpState::SynRecv, _) => Plan::Forward(hit),
+            (_, Some(service)) => plan_syn(service, Some(hit)),
+            (_, None) => Plan::Verdict(drop(Reason::TcpDrop)),
+        },
+        Direction::Inbound => {
+            if word.state == TcpState::SynSent {
+                return Plan::Punt(RecordKind::FromClient, none, Some(hit));
+            }
+            let reusable = settings.switches.load() & switch::reuse(word.state) != 0;
+            let acks = flags.contains(Flags::ACK) && !flags.contains(Flags::RST);
+            match service {
+                Some(service)
+                    if reusable
+                        && acks
+                        && service.has(ServiceEntry::SYNPROXY)
+                        && packet.tcp.ack.0.wrapping_sub(1) != hit.slot.cookie.load() =>
+                {
+                    Plan::Accept(service, Some(hit))
+                }
+                _ => Plan::Forward(hit),
+            }
+        }
+    }
+}
+
+/// Whether a client that sent this ACK has proved its address, now or a moment ago, and if now,
+/// by which offer.
+#[inline(always)]
+fn admit<F: Frame, T: Tables>(
+    frame: &mut F,
+    packet: &Packet,
+    settings: &Settings,
+    tables: &T,
+    hash: u64,
+    now: u64,
+) -> Result<(RecordKind, u32), Reason> {
+    if let Some(word) = tables.embryo(hash) {
+        match embryo::admit(word, hash, now) {
+            Admission::Admitted => return Ok((RecordKind::Embryo, 0)),
+            Admission::Limited => return Err(Reason::PuntLimited),
+            Admission::Unknown => {}
+        }
+    }
+    let Ok(options) = options::parse(frame, packet) else {
+        return Err(Reason::OptionsMalformed);
+    };
+    let offer = cookie::check(
+        settings,
+        &packet.tuple,
+        packet.tcp.ack.sub(1),
+        packet.tcp.seq.sub(1),
+        options.timestamps.is_some(),
+    );
+    let in_time = match options.timestamps {
+        Some(timestamps) => cookie::echoes_clock(settings, &packet.tuple, now, timestamps),
+        None => true,
+    };
+    match offer {
+        Some(offer) if in_time => Ok((RecordKind::Accepted, offer.to_byte() as u32)),
+        _ => Err(Reason::BadAck),
+    }
+}
+
+#[inline(always)]
+fn heart_beats(settings: &Settings, now: u64) -> bool {
+    now.wrapping_sub(settings.heartbeat.load()) <= HEARTBEAT_LIMIT_MS
+}
+
+#[inline(always)]
+fn answer<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    settings: &Settings,
+    ingress: u32,
+    now: u64,
+) -> Verdict {
+    if !heart_beats(settings, now) {
+        return drop(Reason::HeartbeatStale);
+    }
+    match synack::answer(frame, packet, settings, now) {
+        Ok(()) => Verdict { action: Action::Send { interface: ingress }, reason: Reason::Cookie },
+        Err(reason) => drop(reason),
+    }
+}
+
+struct Record<'a> {
+    kind: RecordKind,
+    ingress: u32,
+    service: ServiceEntry,
+    hit: Option<Hit<'a>>,
+    detail: u32,
+    now: u64,
+}
+
+#[inline(always)]
+fn punt<F: Frame, T: Tables>(
+    frame: &mut F,
+    settings: &Settings,
+    tables: &T,
+    record: &Record<'_>,
+) -> Verdict {
+    let (ring, reason, full) = match record.kind {
+        RecordKind::Unproxied => (Ring::Unproven, Reason::PuntUnproxied, Reason::RingFullUnproven),
+        RecordKind::Accepted => (Ring::Proven, Reason::Accepted, Reason::RingFullProven),
+        RecordKind::Embryo => (Ring::Proven, Reason::Embryo, Reason::RingFullProven),
+        RecordKind::FromClient => (Ring::Proven, Reason::PuntClient, Reason::RingFullProven),
+        RecordKind::FromRealServer | RecordKind::StateChanged => {
+            (Ring::Proven, Reason::PuntRealServer, Reason::RingFullProven)
+        }
+    };
+    let new = match record.kind {
+        RecordKind::Unproxied | RecordKind::Accepted | RecordKind::Embryo => true,
+        RecordKind::FromClient | RecordKind::FromRealServer | RecordKind::StateChanged => false,
+    };
+    if new && !heart_beats(settings, record.now) {
+        return drop(Reason::HeartbeatStale);
+    }
+    let mut header = RecordHeader {
+        kind: record.kind as u16,
+        frame_len: 0,
+        interface: record.ingress,
+        service: record.service.id,
+        slot: 0,
+        generation: 0,
+        detail: record.detail,
+        time: record.now,
+    };
+    if let Some(hit) = record.hit {
+        if !new && hit.slot.punted.fetch_add(1) >= embryo::MAX_PUNTED {
+            return drop(Reason::PuntLimited);
+        }
+        header.slot = hit.index;
+        header.generation = hit.slot.generation.load();
+    }
+    if tables.punt(ring, &header, frame) {
+        Verdict { action: Action::Punt, reason }
+    } else {
+        drop(full)
+    }
+}
+
+#[inline(always)]
+fn forward<F: Frame, T: Tables>(
+    frame: &mut F,
+    packet: &Packet,
+    tables: &T,
+    ingress: u32,
+    now: u64,
+    hit: Hit<'_>,
+) -> Verdict {
+    let word = hit.slot.state();
+    let (hop, reason) = match hit.direction {
+        Direction::Inbound => (hit.slot.next_hop_in.load(), Reason::ForwardIn),
+        Direction::Outbound => (hit.slot.next_hop_out.load(), Reason::ForwardOut),
+    };
+    let Some(next_hop) = tables.next_hop(hop) else { return drop(Reason::NextHopMissing) };
+    match translate(frame, packet, hit.direction, hit.slot, word, next_hop) {
+        Ok(interface) => {
+            record(packet, &hit, now);
+            advance(frame, packet, tables, ingress, now, &hit);
+            Verdict { action: Action::Send { interface }, reason }
+        }
+        Err(reason) => drop(reason),
+    }
+}
+
+/// Counts a forwarded segment and notes how far it acknowledges.
+#[inline(always)]
+fn record(packet: &Packet, hit: &Hit<'_>, now: u64) {
+    let flow = hit.slot.flow(hit.direction);
+    flow.packets.store(flow.packets.load().wrapping_add(1));
+    flow.bytes.store(flow.bytes.load().wrapping_add(packet.ip.total_len as u64));
+    flow.last_seen.store(now);
+    if packet.tcp.flags.contains(Flags::ACK) && !packet.tcp.flags.contains(Flags::RST) {
+        let ack = match hit.direction {
+            Direction::Inbound => packet.tcp.ack,
+            Direction::Outbound => packet.tcp.ack.sub(hit.slot.f.load()),
+        };
+        let last = seawall_wire::SeqNumber(flow.ack.load());
+        if !last.is_after(ack) {
+            flow.ack.store(ack.0);
+            flow.window.store(translate::window_bytes(packet, hit.direction, hit.slot));
+        }
+    }
+}
+
+/// Moves the session's state on (SPEC C5): by IPVS's table, and for RST and FIN only if the
+/// segment lies in the window that the other side is known to have open, so that a blind
+/// attacker cannot end a session.
+#[inline(always)]
+fn advance<F: Frame, T: Tables>(
+    frame: &mut F,
+    packet: &Packet,
+    tables: &T,
+    ingress: u32,
+    now: u64,
+    hit: &Hit<'_>,
+) {
+    let flags = packet.tcp.flags;
+    let event = if flags.contains(Flags::RST) {
+        Event::Rst
+    } else if flags.contains(Flags::SYN) {
+        Event::Syn
+    } else if flags.contains(Flags::FIN) {
+        Event::Fin
+    } else {
+        Event::Ack
+    };
+    let mut tries = 0;
+    while tries < STATE_TRIES {
+        tries += 1;
+        let bits = hit.slot.word.load();
+        let word = Word::from_bits(bits);
+        let next = word.state.next(hit.direction, event);
+        if next == word.state {
+            return;
+        }
+        if (event == Event::Rst || event == Event::Fin) && !in_window(packet, hit, word) {
+            return;
+        }
+        if hit.slot.word.replace_if(bits, Word { state: next, ..word }.to_bits()) {
+            hit.slot.punted.store(0);
+            let header = RecordHeader {
+                kind: RecordKind::StateChanged as u16,
+                interface: ingress,
+                slot: hit.index,
+                generation: hit.slot.generation.load(),
+                detail: next as u32,
+                time: now,
+                ..RecordHeader::default()
+            };
+            // A hint: when the ring is full the engine finds out when the timer fires.
+            let _ = tables.punt(Ring::Proven, &header, frame);
+            return;
+        }
+    }
+}
+
+/// Whether the segment's end lies in the window that the other side last offered.
+#[inline(always)]
+fn in_window(packet: &Packet, hit: &Hit<'_>, word: Word) -> bool {
+    if word.state == TcpState::SynRecv {
+        // Nothing is known yet; the real server's own RST to our SYN arrives here.
+        return true;
+    }
+    let seq = match hit.direction {
+        Direction::Inbound => packet.tcp.seq,
+        Direction::Outbound => packet.tcp.seq.add(word.d),
+    };
+    let known = hit.slot.opposite(hit.direction);
+    let end = seq.add(packet.sequence_len());
+    let open = known.window.load().wrapping_add(1);
+    end.since(seawall_wire::SeqNumber(known.ack.load())) <= open
+}

@@ -1,0 +1,85 @@
+//! Answers a SYN from the SYN alone (SPEC A1 to A3, seed section 4.2.1).
+
+use seawall_wire::SeqNumber;
+use seawall_wire::tcp::Flags;
+
+use crate::cookie::{self, Claim, Offer};
+use crate::layout::{NO_SCALE, Settings, switch};
+use crate::options::{self, Timestamps};
+use crate::packet::Packet;
+use crate::segment::{self, Link, Segment, SynOptions};
+use crate::{Frame, Reason, Tuple};
+
+/// Largest window that a SYN/ACK can offer: it is never scaled (RFC 7323, section 2.2).
+const MAX_WINDOW: u32 = 0xffff;
+/// First flight that the window leaves room for, in segments (RFC 6928).
+const INITIAL_SEGMENTS: u32 = 10;
+
+/// Turns the SYN in `frame` into the SYN/ACK that answers it.
+///
+/// # Errors
+/// The reason to drop it; the frame may have changed.
+#[inline(always)]
+pub fn answer<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    settings: &Settings,
+    now: u64,
+) -> Result<(), Reason> {
+    let Ok(offered) = options::parse(frame, packet) else {
+        return Err(Reason::OptionsMalformed);
+    };
+    let switches = settings.switches.load();
+    let our_scale = settings.window_scale.load() as u8;
+    let scaled = our_scale != NO_SCALE && offered.window_scale != NO_SCALE;
+    let mss = match offered.mss {
+        Some(mss) => mss,
+        None => cookie::DEFAULT_MSS,
+    };
+    let offer = Offer {
+        mss_class: cookie::mss_class(mss),
+        window_scale: if scaled { offered.window_scale } else { NO_SCALE },
+        sack: offered.sack_permitted && switches & switch::SACK != 0,
+    };
+    let timestamps = match offered.timestamps {
+        Some(theirs) if switches & switch::TIMESTAMP != 0 => Some(Timestamps {
+            value: cookie::clock(settings, &packet.tuple, now),
+            echo: theirs.value,
+        }),
+        _ => None,
+    };
+    let claim = Claim {
+        client_isn: packet.tcp.seq,
+        offer: offer.to_byte(),
+        timestamps: timestamps.is_some(),
+    };
+    let ours = settings.init_mss.load();
+    let mss = if (mss as u32) < ours { mss as u32 } else { ours };
+    let segment = Segment {
+        link: Link { source: packet.ethernet.destination, destination: packet.ethernet.source },
+        tuple: Tuple { source: packet.tuple.destination, destination: packet.tuple.source },
+        seq: cookie::make(settings, &packet.tuple, claim),
+        ack: SeqNumber(packet.tcp.seq.0).add(1),
+        flags: Flags::SYN.with(Flags::ACK),
+        window: window(mss, settings.early_data.load()),
+        ttl: settings.ttl.load() as u8,
+        syn: Some(SynOptions {
+            mss: mss as u16,
+            window_scale: if scaled { our_scale } else { NO_SCALE },
+            sack_permitted: offer.sack,
+        }),
+        timestamps,
+    };
+    match segment::write(frame, &segment) {
+        Some(()) => Ok(()),
+        None => Err(Reason::ResizeFailed),
+    }
+}
+
+/// The window of a SYN/ACK: what the early-data store can hold (DESIGN, "Splice arithmetic").
+#[inline(always)]
+const fn window(mss: u32, early_data: u32) -> u16 {
+    let flight = mss.wrapping_mul(INITIAL_SEGMENTS);
+    let window = if flight < early_data { flight } else { early_data };
+    if window < MAX_WINDOW { window as u16 } else { MAX_WINDOW as u16 }
+}

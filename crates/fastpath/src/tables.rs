@@ -1,0 +1,99 @@
+//! What the packet path looks things up in, and how it finds a session.
+
+use crate::layout::{
+    AddressEntry, AddressKey, Bucket, ENTRIES_PER_BUCKET, Entry, InterfaceEntry, NextHop,
+    RecordHeader, ServiceEntry, ServiceKey, Settings, Slot, first_bucket, second_bucket, tag,
+};
+use crate::state::Direction;
+use crate::tuple::Tuple;
+use crate::{Frame, Reason};
+
+/// The tables: BPF maps in the kernel, ordinary memory elsewhere.
+pub trait Tables {
+    /// The monotonic clock, in milliseconds.
+    fn now(&self) -> u64;
+    /// The one [`Settings`].
+    fn settings(&self) -> Option<&Settings>;
+    /// The service with this key.
+    fn service(&self, key: &ServiceKey) -> Option<ServiceEntry>;
+    /// What this address is, if it is ours.
+    fn address(&self, key: &AddressKey) -> Option<AddressEntry>;
+    /// The interface with this index.
+    fn interface(&self, index: u32) -> Option<InterfaceEntry>;
+    /// A bucket of the session index.
+    fn bucket(&self, index: u32) -> Option<&Bucket>;
+    /// A session.
+    fn slot(&self, index: u32) -> Option<&Slot>;
+    /// A next hop.
+    fn next_hop(&self, index: u32) -> Option<&NextHop>;
+    /// The word of this CPU's embryo table that `hash` maps to; see [`crate::embryo`].
+    fn embryo(&self, hash: u64) -> Option<&crate::cell::Cell64>;
+    /// Sends `header` and the frame (none of it for
+    /// [`crate::layout::RecordKind::StateChanged`]) up the ring; says whether there was room.
+    fn punt(&self, ring: Ring, header: &RecordHeader, frame: &mut impl Frame) -> bool;
+    /// Adds one to the counter of `reason`.
+    fn count(&self, reason: Reason);
+}
+
+/// Which ring a record goes up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ring {
+    /// Clients with a valid cookie, and both sides of sessions.
+    Proven,
+    /// Services without the proxy: anybody can fill it.
+    Unproven,
+}
+
+/// A session that a segment belongs to.
+#[derive(Clone, Copy)]
+pub struct Hit<'a> {
+    /// Its slot.
+    pub slot: &'a Slot,
+    /// The number of the slot.
+    pub index: u32,
+    /// Which way the segment goes.
+    pub direction: Direction,
+}
+
+/// Finds the session that a segment of `tuple`, whose hash is `hash`, belongs to: two buckets,
+/// and the stash while something is in it.
+#[inline(always)]
+pub fn find<'a, T: Tables>(
+    tables: &'a T,
+    settings: &Settings,
+    tuple: &Tuple,
+    hash: u64,
+) -> Option<Hit<'a>> {
+    let mask = settings.bucket_mask.load();
+    let first = first_bucket(hash, mask);
+    if let Some(hit) = find_in(tables, first, tuple, hash) {
+        return Some(hit);
+    }
+    if let Some(hit) = find_in(tables, second_bucket(hash, mask), tuple, hash) {
+        return Some(hit);
+    }
+    if settings.stashed.load() != 0 {
+        return find_in(tables, mask.wrapping_add(1), tuple, hash);
+    }
+    None
+}
+
+#[inline(always)]
+fn find_in<'a, T: Tables>(tables: &'a T, bucket: u32, tuple: &Tuple, hash: u64) -> Option<Hit<'a>> {
+    let bucket = tables.bucket(bucket)?;
+    let wanted = tag(hash);
+    let mut at = 0;
+    while at < ENTRIES_PER_BUCKET {
+        let bits = bucket.entries[at].load();
+        at += 1;
+        if (bits >> 32) as u32 != wanted {
+            continue;
+        }
+        let Some(entry) = Entry::from_bits(bits) else { continue };
+        let Some(slot) = tables.slot(entry.slot) else { continue };
+        if slot.matches(tuple, entry.direction) {
+            return Some(Hit { slot, index: entry.slot, direction: entry.direction });
+        }
+    }
+    None
+}

@@ -1,0 +1,320 @@
+//! The splice: makes a segment of one side of a session the same segment of the other (SPEC A7;
+//! DESIGN, "Splice arithmetic").
+//!
+//! Inbound: `seq += f`, `ack -= d`, SACK edges `-= d`, TSval `+= a`, TSecr `-= b`. Outbound:
+//! `seq += d`, `ack -= f`, SACK edges `-= f`, TSval `+= b`, TSecr `-= a`. All wrap. Checksums
+//! are updated incrementally, so a segment that came in corrupt leaves corrupt.
+
+use seawall_wire::checksum::Update;
+use seawall_wire::ethernet::{self, EtherType};
+use seawall_wire::ipv4::Protocol;
+use seawall_wire::tcp::option::{ALIGNED_TIMESTAMPS, END, NOP, SACK, TIMESTAMPS, TIMESTAMPS_LEN};
+use seawall_wire::tcp::{Flags, HEADER_LEN, MAX_HEADER_LEN};
+use seawall_wire::{Bytes, ipv4};
+
+use crate::layout::{NO_SCALE, NextHop, Scales, Slot, Word, flag};
+use crate::packet::Packet;
+use crate::{Direction, Frame, Reason};
+
+/// What is added to and subtracted from the numbers of one direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Deltas {
+    seq_add: u32,
+    ack_sub: u32,
+    value_add: u32,
+    echo_sub: u32,
+    timestamps: bool,
+}
+
+/// Translates the checked segment `packet` in `frame` for the session in `slot`, whose word is
+/// `word`, and addresses it to `next_hop`. Gives the interface to leave by.
+///
+/// # Errors
+/// The reason to drop it; the frame may have changed.
+#[inline(always)]
+pub fn translate<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    direction: Direction,
+    slot: &Slot,
+    word: Word,
+    next_hop: &NextHop,
+) -> Result<u32, Reason> {
+    let Some(destination) = next_hop.destination() else { return Err(Reason::NextHopMissing) };
+    if packet.ip.ttl <= 1 {
+        return Err(Reason::TtlExceeded);
+    }
+    if packet.ip.total_len as u32 > next_hop.mtu.load() {
+        return Err(Reason::MtuExceeded);
+    }
+    let deltas = deltas(direction, slot, word);
+    let to = slot.translated(direction);
+    let (Some(source), Some(target)) = (to.source.address.as_v4(), to.destination.address.as_v4())
+    else {
+        return Err(Reason::NotSetUp);
+    };
+    let addresses =
+        Update::new().dword(packet.ip.source, source).dword(packet.ip.destination, target);
+    let Ok(options) = translate_options(frame, packet, deltas, addresses) else {
+        return Err(Reason::OptionsMalformed);
+    };
+
+    let acks = packet.tcp.flags.contains(Flags::ACK);
+    let mut tcp = packet.tcp;
+    tcp.source_port = to.source.port;
+    tcp.destination_port = to.destination.port;
+    tcp.seq = packet.tcp.seq.add(deltas.seq_add);
+    tcp.ack = if acks { packet.tcp.ack.sub(deltas.ack_sub) } else { packet.tcp.ack };
+    tcp.window = window(packet, direction, slot, word);
+    tcp.checksum = options
+        .dword(packet.tuple.ports(), to.ports())
+        .dword(packet.tcp.seq.0, tcp.seq.0)
+        .dword(packet.tcp.ack.0, tcp.ack.0)
+        .word(packet.tcp.window, tcp.window)
+        .apply(packet.tcp.checksum);
+    let Some(()) = frame.window::<{ HEADER_LEN }>(packet.l4).map(|mut bytes| {
+        bytes.set_u16(0, tcp.source_port);
+        bytes.set_u16(2, tcp.destination_port);
+        bytes.set_u32(4, tcp.seq.0);
+        bytes.set_u32(8, tcp.ack.0);
+        bytes.set_u16(14, tcp.window);
+        bytes.set_u16(16, tcp.checksum);
+    }) else {
+        return Err(Reason::TcpMalformed);
+    };
+
+    let protocol = Protocol::TCP.0 as u16;
+    let (old, new) = ((packet.ip.ttl as u16) << 8, ((packet.ip.ttl - 1) as u16) << 8);
+    let checksum = addresses.word(old | protocol, new | protocol).apply(packet.ip.checksum);
+    let Some(()) = frame.window::<{ ipv4::HEADER_LEN }>(packet.l3).map(|mut bytes| {
+        bytes.set_u8(8, packet.ip.ttl - 1);
+        bytes.set_u16(10, checksum);
+        bytes.set_u32(12, source);
+        bytes.set_u32(16, target);
+    }) else {
+        return Err(Reason::IpMalformed);
+    };
+
+    let ethernet =
+        ethernet::Header { destination, source: next_hop.source(), ethertype: EtherType::IPV4 };
+    let Some(()) =
+        frame.window::<{ ethernet::HEADER_LEN }>(0).map(|mut bytes| ethernet.write(&mut bytes))
+    else {
+        return Err(Reason::IpMalformed);
+    };
+    Ok(next_hop.interface.load())
+}
+
+#[inline(always)]
+fn deltas(direction: Direction, slot: &Slot, word: Word) -> Deltas {
+    let f = slot.f.load();
+    let (a, b) = (slot.ts_in.load(), slot.ts_out.load());
+    let timestamps = word.flags & flag::TIMESTAMPS != 0;
+    match direction {
+        Direction::Inbound => {
+            Deltas { seq_add: f, ack_sub: word.d, value_add: a, echo_sub: b, timestamps }
+        }
+        Direction::Outbound => {
+            Deltas { seq_add: word.d, ack_sub: f, value_add: b, echo_sub: a, timestamps }
+        }
+    }
+}
+
+/// The window as the other side must read it: the shift that each side applies is the one it
+/// was offered, which with a cookie was ours and not the real server's.
+#[inline(always)]
+fn window(packet: &Packet, direction: Direction, slot: &Slot, word: Word) -> u16 {
+    let window = packet.tcp.window;
+    if word.flags & flag::RESCALE == 0 || packet.tcp.flags.contains(Flags::SYN) {
+        return window;
+    }
+    let scales = Scales::from_bits(slot.scales.load());
+    match direction {
+        Direction::Outbound => {
+            saturate((window as u32) << shift(scales.real_server) >> shift(scales.ours))
+        }
+        Direction::Inbound if scales.real_server == NO_SCALE => {
+            saturate((window as u32) << shift(scales.client))
+        }
+        Direction::Inbound => window,
+    }
+}
+
+/// The window of `packet` in bytes, by the shift of the side that sent it.
+#[inline(always)]
+pub fn window_bytes(packet: &Packet, direction: Direction, slot: &Slot) -> u32 {
+    let window = packet.tcp.window as u32;
+    if packet.tcp.flags.contains(Flags::SYN) {
+        return window;
+    }
+    let scales = Scales::from_bits(slot.scales.load());
+    match direction {
+        Direction::Inbound => window << shift(scales.client),
+        Direction::Outbound => window << shift(scales.real_server),
+    }
+}
+
+#[inline(always)]
+const fn shift(scale: u8) -> u32 {
+    if scale == NO_SCALE { 0 } else { (scale & 0xf) as u32 }
+}
+
+#[inline(always)]
+const fn saturate(window: u32) -> u16 {
+    if window > 0xffff { 0xffff } else { window as u16 }
+}
+
+struct Malformed;
+
+#[inline(always)]
+fn translate_options<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    deltas: Deltas,
+    update: Update,
+) -> Result<Update, Malformed> {
+    let header_len = packet.tcp.header_len as usize;
+    if header_len <= HEADER_LEN {
+        return Ok(update);
+    }
+    let acks = packet.tcp.flags.contains(Flags::ACK);
+    if header_len == 32
+        && let Some(update) = translate_aligned(frame, packet, deltas, acks, update)
+    {
+        return Ok(update);
+    }
+    walk_options(frame, packet, deltas, acks, update)
+}
+
+#[inline(always)]
+fn translate_aligned<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    deltas: Deltas,
+    acks: bool,
+    update: Update,
+) -> Option<Update> {
+    let mut bytes = frame.window::<12>(packet.l4 + HEADER_LEN)?;
+    if bytes.u32(0) != ALIGNED_TIMESTAMPS {
+        return None;
+    }
+    Some(translate_timestamps(&mut bytes, 4, deltas, acks, update))
+}
+
+#[inline(always)]
+fn walk_options<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    deltas: Deltas,
+    acks: bool,
+    update: Update,
+) -> Result<Update, Malformed> {
+    let header_len = packet.tcp.header_len as usize;
+    let mut update = update;
+    let mut at = HEADER_LEN;
+    let mut steps = HEADER_LEN;
+    while steps < MAX_HEADER_LEN {
+        steps += 1;
+        at = frame.opaque(at) & 0x3f;
+        if at >= header_len {
+            break;
+        }
+        let Some(kind) = frame.window::<1>(packet.l4 + at).map(|byte| byte.u8(0)) else {
+            return Err(Malformed);
+        };
+        if kind == END {
+            break;
+        }
+        if kind == NOP {
+            at += 1;
+            continue;
+        }
+        let Some(len) = frame.window::<2>(packet.l4 + at).map(|bytes| bytes.u8(1) as usize) else {
+            return Err(Malformed);
+        };
+        if len < 2 || at + len > header_len {
+            return Err(Malformed);
+        }
+        if kind == TIMESTAMPS && len == TIMESTAMPS_LEN as usize {
+            let Some(mut bytes) = frame.window::<10>(packet.l4 + at) else {
+                return Err(Malformed);
+            };
+            update = if at & 1 == 0 {
+                translate_timestamps(&mut bytes, 2, deltas, acks, update)
+            } else {
+                translate_odd_timestamps(&mut bytes, deltas, acks, update)
+            };
+        } else if kind == SACK && acks {
+            update = translate_sack(frame, packet.l4, at, len, deltas.ack_sub, update)?;
+        }
+        at += len;
+    }
+    Ok(update)
+}
+
+#[inline(always)]
+fn translate_timestamps(
+    bytes: &mut impl Bytes,
+    at: usize,
+    deltas: Deltas,
+    acks: bool,
+    update: Update,
+) -> Update {
+    if !deltas.timestamps {
+        return update;
+    }
+    let (value, echo) = (bytes.u32(at), bytes.u32(at + 4));
+    let new_value = value.wrapping_add(deltas.value_add);
+    // RFC 7323, section 3.2: TSecr means something only where ACK is set.
+    let new_echo = if acks { echo.wrapping_sub(deltas.echo_sub) } else { echo };
+    bytes.set_u32(at, new_value);
+    bytes.set_u32(at + 4, new_echo);
+    update.dword(value, new_value).dword(echo, new_echo)
+}
+
+#[inline(always)]
+fn translate_odd_timestamps(
+    bytes: &mut impl Bytes,
+    deltas: Deltas,
+    acks: bool,
+    update: Update,
+) -> Update {
+    if !deltas.timestamps {
+        return update;
+    }
+    let (value, echo) = (bytes.u32(2), bytes.u32(6));
+    let new_value = value.wrapping_add(deltas.value_add);
+    let new_echo = if acks { echo.wrapping_sub(deltas.echo_sub) } else { echo };
+    bytes.set_u32(2, new_value);
+    bytes.set_u32(6, new_echo);
+    update.dword_at_odd(value, new_value).dword_at_odd(echo, new_echo)
+}
+
+/// Edges of a SACK option: two a block, four blocks at most (RFC 2018, section 3).
+const MAX_EDGES: usize = 8;
+
+#[inline(always)]
+fn translate_sack<F: Frame>(
+    frame: &mut F,
+    l4: usize,
+    at: usize,
+    len: usize,
+    ack_sub: u32,
+    update: Update,
+) -> Result<Update, Malformed> {
+    let mut update = update;
+    let mut edge = 0;
+    while edge < MAX_EDGES {
+        let from = 2 + edge * 4;
+        edge += 1;
+        if from + 4 > len {
+            break;
+        }
+        let Some(mut bytes) = frame.window::<4>(l4 + at + from) else { return Err(Malformed) };
+        let old = bytes.u32(0);
+        let new = old.wrapping_sub(ack_sub);
+        bytes.set_u32(0, new);
+        update = if at & 1 == 0 { update.dword(old, new) } else { update.dword_at_odd(old, new) };
+    }
+    Ok(update)
+}

@@ -1,0 +1,155 @@
+//! Addresses and the four values that name a TCP flow.
+
+use crate::siphash::{self, Key};
+
+/// An IPv4 or IPv6 address as four words in host order; IPv4 is mapped (RFC 4291, section
+/// 2.5.5.2), so that one comparison and one table serve both families.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(C)]
+pub struct Addr(pub [u32; 4]);
+
+const MAPPED: u32 = 0xffff;
+
+impl Addr {
+    /// The mapped form of an IPv4 address in host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v4(address: u32) -> Self {
+        Self([0, 0, MAPPED, address])
+    }
+
+    /// The IPv4 address in host order, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_v4(self) -> Option<u32> {
+        let [a, b, c, d] = self.0;
+        if a == 0 && b == 0 && c == MAPPED { Some(d) } else { None }
+    }
+}
+
+impl From<core::net::IpAddr> for Addr {
+    fn from(address: core::net::IpAddr) -> Self {
+        let octets = match address {
+            core::net::IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            core::net::IpAddr::V6(v6) => v6,
+        };
+        let bits = octets.to_bits();
+        Self([(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32])
+    }
+}
+
+impl From<Addr> for core::net::IpAddr {
+    fn from(address: Addr) -> Self {
+        let [a, b, c, d] = address.0.map(u128::from);
+        core::net::Ipv6Addr::from_bits(a << 96 | b << 64 | c << 32 | d).to_canonical()
+    }
+}
+
+/// An address and a port.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(C)]
+pub struct Endpoint {
+    /// The address.
+    pub address: Addr,
+    /// The port, in host order.
+    pub port: u16,
+}
+
+impl From<core::net::SocketAddr> for Endpoint {
+    fn from(address: core::net::SocketAddr) -> Self {
+        Self { address: address.ip().into(), port: address.port() }
+    }
+}
+
+impl From<Endpoint> for core::net::SocketAddr {
+    fn from(endpoint: Endpoint) -> Self {
+        Self::new(endpoint.address.into(), endpoint.port)
+    }
+}
+
+/// Sender and receiver of a TCP segment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Tuple {
+    /// Who sent it.
+    pub source: Endpoint,
+    /// Whom it is for.
+    pub destination: Endpoint,
+}
+
+impl Tuple {
+    /// The ports in one word, the source's first.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ports(&self) -> u32 {
+        (self.source.port as u32) << 16 | self.destination.port as u32
+    }
+
+    /// The keyed hash under which the session index files this flow.
+    #[inline(always)]
+    #[must_use]
+    pub fn hash(&self, key: Key) -> u64 {
+        let (s, d) = (self.source.address.0, self.destination.address.0);
+        match (self.source.address.as_v4(), self.destination.address.as_v4()) {
+            (Some(source), Some(destination)) => {
+                siphash::hash(key, [join(source, destination), self.ports() as u64])
+            }
+            _ => siphash::hash(
+                key,
+                [
+                    join(s[0], s[1]),
+                    join(s[2], s[3]),
+                    join(d[0], d[1]),
+                    join(d[2], d[3]),
+                    self.ports() as u64,
+                ],
+            ),
+        }
+    }
+
+    /// The keyed MAC of this flow and two more words, for cookies and clocks.
+    #[inline(always)]
+    #[must_use]
+    pub fn mac(&self, key: Key, more: [u32; 3]) -> u64 {
+        let (s, d) = (self.source.address.0, self.destination.address.0);
+        let ports = join(self.ports(), more[0]);
+        let last = join(more[1], more[2]);
+        match (self.source.address.as_v4(), self.destination.address.as_v4()) {
+            (Some(source), Some(destination)) => {
+                siphash::mac(key, [join(source, destination), ports, last])
+            }
+            _ => siphash::mac(
+                key,
+                [
+                    join(s[0], s[1]),
+                    join(s[2], s[3]),
+                    join(d[0], d[1]),
+                    join(d[2], d[3]),
+                    ports,
+                    last,
+                ],
+            ),
+        }
+    }
+}
+
+#[inline(always)]
+const fn join(high: u32, low: u32) -> u64 {
+    (high as u64) << 32 | low as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Addr;
+    use core::net::IpAddr;
+
+    #[test]
+    fn addresses_survive_both_ways() {
+        for text in ["10.0.0.254", "2001:db8::1", "::1", "255.255.255.255"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(IpAddr::from(Addr::from(address)), address);
+        }
+        assert_eq!(Addr::from("10.0.0.254".parse::<IpAddr>().unwrap()), Addr::v4(0x0a00_00fe));
+        assert_eq!(Addr::v4(7).as_v4(), Some(7));
+        assert_eq!(Addr::from("::1".parse::<IpAddr>().unwrap()).as_v4(), None);
+    }
+}
