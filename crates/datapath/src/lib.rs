@@ -1,1 +1,4 @@
 //! Seawall: datapath.
+
+pub mod netlink;
+pub mod netns;

@@ -131,11 +131,11 @@ mod imp {
                     // SAFETY: as in `load`.
                     unsafe {
                         atomic_cxchg::<
-                                                    $word,
-                                                    { AtomicOrdering::SeqCst },
-                                                    { AtomicOrdering::SeqCst },
-                                                >(self.0.get(), current, new)
-                                                .1
+                                                                $word,
+                                                                { AtomicOrdering::SeqCst },
+                                                                { AtomicOrdering::SeqCst },
+                                                            >(self.0.get(), current, new)
+                                                            .1
                     }
                 }
             }

@@ -29,6 +29,7 @@ mod process;
 mod reason;
 pub mod segment;
 pub mod siphash;
+pub mod splice;
 mod state;
 pub mod synack;
 mod tables;
@@ -39,7 +40,7 @@ pub use frame::Frame;
 pub use process::process;
 pub use reason::{Outcome, Reason};
 pub use state::{Direction, Event, STATES, TcpState};
-pub use tables::{Hit, Tables, find};
+pub use tables::{Hit, Ring, Sessions, Tables, find};
 pub use tuple::{Addr, Endpoint, Tuple};
 
 /// What becomes of a frame. Each comes with the one [`Reason`] that is counted for it.

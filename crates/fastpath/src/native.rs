@@ -13,7 +13,7 @@ use crate::layout::{
     RecordHeader, RecordKind, ServiceEntry, ServiceKey, Settings, Slot, bucket_count,
 };
 use crate::tables::Ring;
-use crate::{Frame, Reason, Tables};
+use crate::{Frame, Reason, Sessions, Tables};
 
 extern crate std;
 use std::collections::HashMap;
@@ -202,6 +202,16 @@ impl NativeTables {
     }
 }
 
+impl Sessions for NativeTables {
+    fn bucket(&self, index: u32) -> Option<&Bucket> {
+        self.memory.index().get(index as usize)
+    }
+
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        self.memory.slots().get(index as usize)
+    }
+}
+
 impl Tables for NativeTables {
     fn now(&self) -> u64 {
         self.now.get()
@@ -221,14 +231,6 @@ impl Tables for NativeTables {
 
     fn interface(&self, index: u32) -> Option<InterfaceEntry> {
         self.interfaces.borrow().get(&index).copied()
-    }
-
-    fn bucket(&self, index: u32) -> Option<&Bucket> {
-        self.memory.index().get(index as usize)
-    }
-
-    fn slot(&self, index: u32) -> Option<&Slot> {
-        self.memory.slots().get(index as usize)
     }
 
     fn next_hop(&self, index: u32) -> Option<&NextHop> {

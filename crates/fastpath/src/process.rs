@@ -7,19 +7,16 @@ use crate::cookie;
 use crate::embryo::{self, Admission};
 use crate::layout::{
     AddressEntry, AddressKey, HEARTBEAT_LIMIT_MS, RecordHeader, RecordKind, ServiceEntry,
-    ServiceKey, Settings, Word, flag, switch,
+    ServiceKey, Settings, flag, switch,
 };
 use crate::options;
 use crate::packet::{self, Other, Packet, Parsed};
+use crate::splice::splice;
 use crate::tables::{Hit, Ring, Tables, find};
-use crate::translate::{self, translate};
-use crate::{Action, Direction, Event, Frame, Reason, TcpState, Verdict, synack};
+use crate::{Action, Direction, Frame, Reason, TcpState, Verdict, synack};
 
 /// How often a SYN on an established session goes to the real server, in milliseconds (SPEC A1).
 const SYN_INTERVAL_MS: u64 = 1_000;
-/// How often a change of state is tried against the other side's before it is left to the next
-/// packet.
-const STATE_TRIES: u32 = 4;
 
 /// Decides about the frame that came in on interface `ingress`, changes it accordingly, and
 /// counts the one reason.
@@ -73,7 +70,7 @@ enum Plan<'a> {
     /// This, at once.
     Verdict(Verdict),
     /// Answer the SYN with a cookie.
-    Answer,
+    Answer(ServiceEntry),
     /// Take the ACK if its cookie is right. With a session: it is over, and if the cookie is
     /// wrong the segment still belongs to it.
     Accept(ServiceEntry, Option<Hit<'a>>),
@@ -131,7 +128,7 @@ fn decide_tcp<F: Frame, T: Tables>(
     match plan {
         Plan::Verdict(verdict) => verdict,
         Plan::Accept(..) => drop(Reason::TcpDrop),
-        Plan::Answer => answer(frame, packet, settings, ingress, now),
+        Plan::Answer(service) => answer(frame, packet, settings, service, ingress, now),
         Plan::Punt(kind, service, hit) => {
             if kind == RecordKind::Accepted
                 && let Some(word) = tables.embryo(hash)
@@ -181,7 +178,7 @@ fn plan_syn(service: ServiceEntry, hit: Option<Hit<'_>>) -> Plan<'_> {
     if !service.has(ServiceEntry::USABLE) {
         Plan::Verdict(drop(Reason::NoDestination))
     } else if service.has(ServiceEntry::SYNPROXY) {
-        Plan::Answer
+        Plan::Answer(service)
     } else {
         Plan::Punt(RecordKind::Unproxied, service, hit)
     }
@@ -291,13 +288,14 @@ fn answer<F: Frame>(
     frame: &mut F,
     packet: &Packet,
     settings: &Settings,
+    service: ServiceEntry,
     ingress: u32,
     now: u64,
 ) -> Verdict {
     if !heart_beats(settings, now) {
         return drop(Reason::HeartbeatStale);
     }
-    match synack::answer(frame, packet, settings, now) {
+    match synack::answer(frame, packet, settings, service, now) {
         Ok(()) => Verdict { action: Action::Send { interface: ingress }, reason: Reason::Cookie },
         Err(reason) => drop(reason),
     }
@@ -368,107 +366,27 @@ fn forward<F: Frame, T: Tables>(
     now: u64,
     hit: Hit<'_>,
 ) -> Verdict {
-    let word = hit.slot.state();
     let (hop, reason) = match hit.direction {
         Direction::Inbound => (hit.slot.next_hop_in.load(), Reason::ForwardIn),
         Direction::Outbound => (hit.slot.next_hop_out.load(), Reason::ForwardOut),
     };
     let Some(next_hop) = tables.next_hop(hop) else { return drop(Reason::NextHopMissing) };
-    match translate(frame, packet, hit.direction, hit.slot, word, next_hop) {
-        Ok(interface) => {
-            record(packet, &hit, now);
-            advance(frame, packet, tables, ingress, now, &hit);
-            Verdict { action: Action::Send { interface }, reason }
-        }
-        Err(reason) => drop(reason),
-    }
-}
-
-/// Counts a forwarded segment and notes how far it acknowledges.
-#[inline(always)]
-fn record(packet: &Packet, hit: &Hit<'_>, now: u64) {
-    let flow = hit.slot.flow(hit.direction);
-    flow.packets.store(flow.packets.load().wrapping_add(1));
-    flow.bytes.store(flow.bytes.load().wrapping_add(packet.ip.total_len as u64));
-    flow.last_seen.store(now);
-    if packet.tcp.flags.contains(Flags::ACK) && !packet.tcp.flags.contains(Flags::RST) {
-        let ack = match hit.direction {
-            Direction::Inbound => packet.tcp.ack,
-            Direction::Outbound => packet.tcp.ack.sub(hit.slot.f.load()),
+    let spliced = match splice(frame, packet, hit.direction, hit.slot, next_hop, now) {
+        Ok(spliced) => spliced,
+        Err(reason) => return drop(reason),
+    };
+    if let Some(state) = spliced.changed {
+        let header = RecordHeader {
+            kind: RecordKind::StateChanged as u16,
+            interface: ingress,
+            slot: hit.index,
+            generation: hit.slot.generation.load(),
+            detail: state as u32,
+            time: now,
+            ..RecordHeader::default()
         };
-        let last = seawall_wire::SeqNumber(flow.ack.load());
-        if !last.is_after(ack) {
-            flow.ack.store(ack.0);
-            flow.window.store(translate::window_bytes(packet, hit.direction, hit.slot));
-        }
+        // A hint: when the ring is full the engine finds out when the session's timer fires.
+        let _ = tables.punt(Ring::Proven, &header, frame);
     }
-}
-
-/// Moves the session's state on (SPEC C5): by IPVS's table, and for RST and FIN only if the
-/// segment lies in the window that the other side is known to have open, so that a blind
-/// attacker cannot end a session.
-#[inline(always)]
-fn advance<F: Frame, T: Tables>(
-    frame: &mut F,
-    packet: &Packet,
-    tables: &T,
-    ingress: u32,
-    now: u64,
-    hit: &Hit<'_>,
-) {
-    let flags = packet.tcp.flags;
-    let event = if flags.contains(Flags::RST) {
-        Event::Rst
-    } else if flags.contains(Flags::SYN) {
-        Event::Syn
-    } else if flags.contains(Flags::FIN) {
-        Event::Fin
-    } else {
-        Event::Ack
-    };
-    let mut tries = 0;
-    while tries < STATE_TRIES {
-        tries += 1;
-        let bits = hit.slot.word.load();
-        let word = Word::from_bits(bits);
-        let next = word.state.next(hit.direction, event);
-        if next == word.state {
-            return;
-        }
-        if (event == Event::Rst || event == Event::Fin) && !in_window(packet, hit, word) {
-            return;
-        }
-        if hit.slot.word.replace_if(bits, Word { state: next, ..word }.to_bits()) {
-            hit.slot.punted.store(0);
-            let header = RecordHeader {
-                kind: RecordKind::StateChanged as u16,
-                interface: ingress,
-                slot: hit.index,
-                generation: hit.slot.generation.load(),
-                detail: next as u32,
-                time: now,
-                ..RecordHeader::default()
-            };
-            // A hint: when the ring is full the engine finds out when the timer fires.
-            let _ = tables.punt(Ring::Proven, &header, frame);
-            return;
-        }
-    }
-}
-
-/// Whether the segment's end lies in the window that the other side last offered.
-#[inline(always)]
-fn in_window(packet: &Packet, hit: &Hit<'_>, word: Word) -> bool {
-    if word.state == TcpState::SynRecv {
-        // Nothing is known yet; the real server's own RST to our SYN arrives here.
-        return true;
-    }
-    let seq = match hit.direction {
-        Direction::Inbound => packet.tcp.seq,
-        Direction::Outbound => packet.tcp.seq.add(word.d),
-    };
-    let known = hit.slot.opposite(hit.direction);
-    let end = seq.add(packet.sequence_len());
-    let open = known.window.load().wrapping_add(1);
-    end.since(seawall_wire::SeqNumber(known.ack.load())) <= open
+    Verdict { action: Action::Send { interface: spliced.interface }, reason }
 }

@@ -4,7 +4,7 @@ use seawall_wire::SeqNumber;
 use seawall_wire::tcp::Flags;
 
 use crate::cookie::{self, Claim, Offer};
-use crate::layout::{NO_SCALE, Settings, switch};
+use crate::layout::{NO_SCALE, ServiceEntry, Settings, switch};
 use crate::options::{self, Timestamps};
 use crate::packet::Packet;
 use crate::segment::{self, Link, Segment, SynOptions};
@@ -15,7 +15,8 @@ const MAX_WINDOW: u32 = 0xffff;
 /// First flight that the window leaves room for, in segments (RFC 6928).
 const INITIAL_SEGMENTS: u32 = 10;
 
-/// Turns the SYN in `frame` into the SYN/ACK that answers it.
+/// Turns the SYN in `frame` into the SYN/ACK that answers it. Offers only what every real server
+/// of the service is known to accept.
 ///
 /// # Errors
 /// The reason to drop it; the frame may have changed.
@@ -24,6 +25,7 @@ pub fn answer<F: Frame>(
     frame: &mut F,
     packet: &Packet,
     settings: &Settings,
+    service: ServiceEntry,
     now: u64,
 ) -> Result<(), Reason> {
     let Ok(offered) = options::parse(frame, packet) else {
@@ -31,7 +33,9 @@ pub fn answer<F: Frame>(
     };
     let switches = settings.switches.load();
     let our_scale = settings.window_scale.load() as u8;
-    let scaled = our_scale != NO_SCALE && offered.window_scale != NO_SCALE;
+    let scaled = our_scale != NO_SCALE
+        && offered.window_scale != NO_SCALE
+        && !service.has(ServiceEntry::NO_WINDOW_SCALE);
     let mss = match offered.mss {
         Some(mss) => mss,
         None => cookie::DEFAULT_MSS,
@@ -39,13 +43,19 @@ pub fn answer<F: Frame>(
     let offer = Offer {
         mss_class: cookie::mss_class(mss),
         window_scale: if scaled { offered.window_scale } else { NO_SCALE },
-        sack: offered.sack_permitted && switches & switch::SACK != 0,
+        sack: offered.sack_permitted
+            && switches & switch::SACK != 0
+            && !service.has(ServiceEntry::NO_SACK),
     };
     let timestamps = match offered.timestamps {
-        Some(theirs) if switches & switch::TIMESTAMP != 0 => Some(Timestamps {
-            value: cookie::clock(settings, &packet.tuple, now),
-            echo: theirs.value,
-        }),
+        Some(theirs)
+            if switches & switch::TIMESTAMP != 0 && !service.has(ServiceEntry::NO_TIMESTAMP) =>
+        {
+            Some(Timestamps {
+                value: cookie::clock(settings, &packet.tuple, now),
+                echo: theirs.value,
+            })
+        }
         _ => None,
     };
     let claim = Claim {

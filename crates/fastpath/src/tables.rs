@@ -8,8 +8,16 @@ use crate::state::Direction;
 use crate::tuple::Tuple;
 use crate::{Frame, Reason};
 
+/// The sessions and their index.
+pub trait Sessions {
+    /// A bucket of the session index.
+    fn bucket(&self, index: u32) -> Option<&Bucket>;
+    /// A session.
+    fn slot(&self, index: u32) -> Option<&Slot>;
+}
+
 /// The tables: BPF maps in the kernel, ordinary memory elsewhere.
-pub trait Tables {
+pub trait Tables: Sessions {
     /// The monotonic clock, in milliseconds.
     fn now(&self) -> u64;
     /// The one [`Settings`].
@@ -20,10 +28,6 @@ pub trait Tables {
     fn address(&self, key: &AddressKey) -> Option<AddressEntry>;
     /// The interface with this index.
     fn interface(&self, index: u32) -> Option<InterfaceEntry>;
-    /// A bucket of the session index.
-    fn bucket(&self, index: u32) -> Option<&Bucket>;
-    /// A session.
-    fn slot(&self, index: u32) -> Option<&Slot>;
     /// A next hop.
     fn next_hop(&self, index: u32) -> Option<&NextHop>;
     /// The word of this CPU's embryo table that `hash` maps to; see [`crate::embryo`].
@@ -58,7 +62,7 @@ pub struct Hit<'a> {
 /// Finds the session that a segment of `tuple`, whose hash is `hash`, belongs to: two buckets,
 /// and the stash while something is in it.
 #[inline(always)]
-pub fn find<'a, T: Tables>(
+pub fn find<'a, T: Sessions>(
     tables: &'a T,
     settings: &Settings,
     tuple: &Tuple,
@@ -79,7 +83,12 @@ pub fn find<'a, T: Tables>(
 }
 
 #[inline(always)]
-fn find_in<'a, T: Tables>(tables: &'a T, bucket: u32, tuple: &Tuple, hash: u64) -> Option<Hit<'a>> {
+fn find_in<'a, T: Sessions>(
+    tables: &'a T,
+    bucket: u32,
+    tuple: &Tuple,
+    hash: u64,
+) -> Option<Hit<'a>> {
     let bucket = tables.bucket(bucket)?;
     let wanted = tag(hash);
     let mut at = 0;

@@ -1,1 +1,17 @@
-//! Seawall: lab.
+//! Networks in a box: namespaces, veths, HTTP peers and load, for Seawall's demo, end-to-end tests
+//! and benches.
+//!
+//! Nothing here has a name outside this process: namespaces are kept by descriptors and threads,
+//! veths live in namespaces, processes die with the thread that started them. So nothing is left
+//! behind, not even after SIGKILL, and any number of labs run side by side. Everything but the
+//! [`pattern`], the [`histogram`] and the HTTP pieces needs root.
+
+pub mod histogram;
+pub mod http;
+pub mod load;
+pub mod namespace;
+pub mod pattern;
+pub mod topology;
+
+pub use namespace::{Namespace, ProcessGuard};
+pub use topology::{Arms, Host, Interface, Topology, TopologySpec};

@@ -48,6 +48,13 @@ impl ServiceEntry {
     /// An ACK without payload does not complete the handshake (SPEC A5).
     pub const DEFER: u32 = 1 << 2;
 
+    /// A real server of the service has refused SACK, so it is not offered (SPEC A7).
+    pub const NO_SACK: u32 = 1 << 3;
+    /// A real server of the service has refused window scaling.
+    pub const NO_WINDOW_SCALE: u32 = 1 << 4;
+    /// A real server of the service has refused timestamps.
+    pub const NO_TIMESTAMP: u32 = 1 << 5;
+
     /// Whether `flag` is set.
     #[inline(always)]
     #[must_use]

@@ -1,0 +1,113 @@
+//! A segment of a session on its way: translated, counted, and the state moved on.
+
+use seawall_wire::SeqNumber;
+use seawall_wire::tcp::Flags;
+
+use crate::layout::{NextHop, Slot, Word};
+use crate::packet::Packet;
+use crate::translate::{translate, window_bytes};
+use crate::{Direction, Event, Frame, Reason, TcpState};
+
+/// How often a change of state is tried against the other side's before it is left to the next
+/// packet.
+const STATE_TRIES: u32 = 4;
+
+/// What became of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spliced {
+    /// Interface to leave by.
+    pub interface: u32,
+    /// The state that it moved the session to, if it did.
+    pub changed: Option<TcpState>,
+}
+
+/// Translates the checked segment `packet` in `frame` for the session in `slot`, addresses it to
+/// `next_hop`, counts it, and moves the session's state on.
+///
+/// # Errors
+/// The reason to drop it; the frame may have changed, the session has not.
+#[inline(always)]
+pub fn splice<F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    direction: Direction,
+    slot: &Slot,
+    next_hop: &NextHop,
+    now: u64,
+) -> Result<Spliced, Reason> {
+    let interface = translate(frame, packet, direction, slot, slot.state(), next_hop)?;
+    record(packet, direction, slot, now);
+    Ok(Spliced { interface, changed: advance(packet, direction, slot) })
+}
+
+/// Counts a forwarded segment and notes how far it acknowledges.
+#[inline(always)]
+fn record(packet: &Packet, direction: Direction, slot: &Slot, now: u64) {
+    let flow = slot.flow(direction);
+    flow.packets.store(flow.packets.load().wrapping_add(1));
+    flow.bytes.store(flow.bytes.load().wrapping_add(packet.ip.total_len as u64));
+    flow.last_seen.store(now);
+    if packet.tcp.flags.contains(Flags::ACK) && !packet.tcp.flags.contains(Flags::RST) {
+        let ack = match direction {
+            Direction::Inbound => packet.tcp.ack,
+            Direction::Outbound => packet.tcp.ack.sub(slot.f.load()),
+        };
+        if !SeqNumber(flow.ack.load()).is_after(ack) {
+            flow.ack.store(ack.0);
+            flow.window.store(window_bytes(packet, direction, slot));
+        }
+    }
+}
+
+/// Moves the session's state on (SPEC C5): by IPVS's table, and for RST and FIN only if the
+/// segment lies in the window that the other side is known to have open, so that a blind
+/// attacker cannot end a session. Gives the new state if it changed.
+#[inline(always)]
+fn advance(packet: &Packet, direction: Direction, slot: &Slot) -> Option<TcpState> {
+    let flags = packet.tcp.flags;
+    let event = if flags.contains(Flags::RST) {
+        Event::Rst
+    } else if flags.contains(Flags::SYN) {
+        Event::Syn
+    } else if flags.contains(Flags::FIN) {
+        Event::Fin
+    } else {
+        Event::Ack
+    };
+    let mut tries = 0;
+    while tries < STATE_TRIES {
+        tries += 1;
+        let bits = slot.word.load();
+        let word = Word::from_bits(bits);
+        let next = word.state.next(direction, event);
+        if next == word.state {
+            return None;
+        }
+        if (event == Event::Rst || event == Event::Fin) && !in_window(packet, direction, slot, word)
+        {
+            return None;
+        }
+        if slot.word.replace_if(bits, Word { state: next, ..word }.to_bits()) {
+            slot.punted.store(0);
+            return Some(next);
+        }
+    }
+    None
+}
+
+/// Whether the segment's end lies in the window that the other side last offered.
+#[inline(always)]
+fn in_window(packet: &Packet, direction: Direction, slot: &Slot, word: Word) -> bool {
+    if word.state == TcpState::SynRecv {
+        // Nothing is known yet; the real server's own RST to our SYN arrives here.
+        return true;
+    }
+    let seq = match direction {
+        Direction::Inbound => packet.tcp.seq,
+        Direction::Outbound => packet.tcp.seq.add(word.d),
+    };
+    let known = slot.opposite(direction);
+    let end = seq.add(packet.sequence_len());
+    let open = known.window.load().wrapping_add(1);
+    end.since(SeqNumber(known.ack.load())) <= open
+}
