@@ -1,1 +1,42 @@
-//! Seawall: engine.
+//! The slow path: what happens once a connection.
+//!
+//! Sans-IO: no clock, no randomness, no socket, no thread. Time (milliseconds of the monotonic
+//! clock) and keys are arguments, so that a run can be repeated exactly. It shares the session
+//! array with the packet path through [`seawall_fastpath::native::Memory`].
+//!
+//! # Order of calls
+//!
+//! [`Engine::handle_record`] for every record from the rings, [`Engine::handle_timeout`] when
+//! [`Engine::poll_timeout`] says so, [`Engine::handle_epoch`] every
+//! [`seawall_fastpath::cookie::EPOCH_MS`], [`Engine::handle_heartbeat`] after each round. After
+//! any of them, [`Engine::take_frames`] and [`Engine::poll_request`] until they are empty.
+//!
+//! # Invariants
+//!
+//! - A slot is filled before its index entries are published, and reused only
+//!   [`GRACE_MS`] after they were removed.
+//! - A session in `SYN_SENT` has a [`handshake`] record, and only such a session has one.
+//! - Every session is in the timer wheel exactly once.
+//! - No input makes it panic; what it cannot use is counted and dropped.
+
+mod counters;
+mod desired;
+mod engine;
+mod handshake;
+mod next_hops;
+mod outbox;
+mod ports;
+pub mod scheduler;
+mod store;
+mod table;
+mod unproxied;
+mod wheel;
+
+pub use counters::Counter;
+pub use desired::{
+    Config, Desired, Forwarding, LocalPool, RealServerSpec, Secrets, ServiceSpec, StoreLimits,
+    Timeouts,
+};
+pub use engine::{Engine, Request, ServerReport, ServiceReport, SessionReport};
+pub use next_hops::{Gateway, Interface};
+pub use table::GRACE_MS;

@@ -74,10 +74,12 @@ mod imp {
     use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 
     /// A shared 32-bit word.
+    #[derive(Debug, Default)]
     #[repr(transparent)]
     pub struct Cell32(UnsafeCell<u32>);
 
     /// A shared 64-bit word.
+    #[derive(Debug, Default)]
     #[repr(transparent)]
     pub struct Cell64(UnsafeCell<u64>);
 
@@ -85,6 +87,14 @@ mod imp {
     unsafe impl Sync for Cell32 {}
     // SAFETY: as above.
     unsafe impl Sync for Cell64 {}
+
+    macro_rules! exchange {
+        ($word:ty, $at:expr, $old:expr, $new:expr) => {
+            atomic_cxchg::<$word, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+                $at, $old, $new,
+            )
+        };
+    }
 
     macro_rules! cell {
         ($cell:ident, $word:ty) => {
@@ -129,14 +139,7 @@ mod imp {
                 #[inline(always)]
                 pub fn replace_if(&self, current: $word, new: $word) -> bool {
                     // SAFETY: as in `load`.
-                    unsafe {
-                        atomic_cxchg::<
-                                                                $word,
-                                                                { AtomicOrdering::SeqCst },
-                                                                { AtomicOrdering::SeqCst },
-                                                            >(self.0.get(), current, new)
-                                                            .1
-                    }
+                    unsafe { exchange!($word, self.0.get(), current, new).1 }
                 }
             }
         };

@@ -18,6 +18,7 @@ extern crate alloc;
 
 pub mod cell;
 pub mod cookie;
+mod decision;
 pub mod embryo;
 mod frame;
 pub mod layout;

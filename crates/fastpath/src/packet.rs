@@ -24,73 +24,67 @@ pub struct Packet {
     pub l4: usize,
 }
 
-/// What a frame is.
+/// The headers of an IPv4 packet, as far as they lie where they should.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Parsed {
-    /// Not IPv4.
-    NotIp,
-    /// IPv4, but not a whole TCP segment without IP options.
-    Other(Other),
-    /// A TCP segment.
-    Tcp(Packet),
+pub struct Network {
+    /// The Ethernet header.
+    pub ethernet: ethernet::Header,
+    /// The fixed part of the IPv4 header.
+    pub ip: ipv4::Header,
 }
 
-/// An IPv4 packet that is not a whole TCP segment without IP options.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Other {
-    /// Whom it is for.
-    pub destination: Addr,
-    /// What it carries.
-    pub protocol: Protocol,
-    /// It is a fragment.
-    pub fragment: bool,
-    /// For TCP that is not a fragment, what is wrong with it.
-    pub fault: Option<Reason>,
-}
+impl Network {
+    /// Reads the headers of `frame`, if it is IPv4.
+    #[inline(always)]
+    pub fn read<F: Frame>(frame: &mut F) -> Option<Self> {
+        let ethernet = frame
+            .window::<{ ethernet::HEADER_LEN }>(0)
+            .map(|bytes| ethernet::Header::read(&bytes))?;
+        if ethernet.ethertype != EtherType::IPV4 {
+            return None;
+        }
+        let ip = frame
+            .window::<{ ipv4::HEADER_LEN }>(ethernet::HEADER_LEN)
+            .map(|bytes| ipv4::Header::read(&bytes))?;
+        Some(Self { ethernet, ip })
+    }
 
-/// Reads the headers of `frame`.
-#[inline(always)]
-pub fn parse<F: Frame>(frame: &mut F) -> Parsed {
-    let Some(ethernet) =
-        frame.window::<{ ethernet::HEADER_LEN }>(0).map(|bytes| ethernet::Header::read(&bytes))
-    else {
-        return Parsed::NotIp;
-    };
-    if ethernet.ethertype != EtherType::IPV4 {
-        return Parsed::NotIp;
+    /// Whether this is TCP and not a fragment of it.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_segment(&self) -> bool {
+        self.ip.protocol == Protocol::TCP && !self.ip.is_fragment()
     }
-    let l3 = ethernet::HEADER_LEN;
-    let Some(ip) = frame.window::<{ ipv4::HEADER_LEN }>(l3).map(|bytes| ipv4::Header::read(&bytes))
-    else {
-        return Parsed::NotIp;
-    };
-    let other = |fault| {
-        Parsed::Other(Other {
-            destination: Addr::v4(ip.destination),
-            protocol: ip.protocol,
-            fragment: ip.is_fragment(),
-            fault,
-        })
-    };
-    if ip.protocol != Protocol::TCP || ip.is_fragment() {
-        return other(None);
+
+    /// Reads the TCP header behind these headers.
+    ///
+    /// # Errors
+    /// What is wrong with the packet.
+    #[inline(always)]
+    pub fn segment<F: Frame>(&self, frame: &mut F) -> Result<Packet, Reason> {
+        let Self { ethernet, ip } = *self;
+        if ip.version != 4 || (ip.header_len as usize) < ipv4::HEADER_LEN {
+            return Err(Reason::IpMalformed);
+        }
+        if ip.header_len as usize > ipv4::HEADER_LEN {
+            return Err(Reason::IpOptions);
+        }
+        let l3 = ethernet::HEADER_LEN;
+        let l4 = l3 + ipv4::HEADER_LEN;
+        let Some(tcp) =
+            frame.window::<{ tcp::HEADER_LEN }>(l4).map(|bytes| tcp::Header::read(&bytes))
+        else {
+            return Err(Reason::TcpMalformed);
+        };
+        let tuple = Tuple {
+            source: Endpoint { address: Addr::v4(ip.source), port: tcp.source_port },
+            destination: Endpoint {
+                address: Addr::v4(ip.destination),
+                port: tcp.destination_port,
+            },
+        };
+        Ok(Packet { ethernet, ip, tcp, tuple, l3, l4 })
     }
-    if ip.version != 4 || (ip.header_len as usize) < ipv4::HEADER_LEN {
-        return other(Some(Reason::IpMalformed));
-    }
-    if ip.header_len as usize > ipv4::HEADER_LEN {
-        return other(Some(Reason::IpOptions));
-    }
-    let l4 = l3 + ipv4::HEADER_LEN;
-    let Some(tcp) = frame.window::<{ tcp::HEADER_LEN }>(l4).map(|bytes| tcp::Header::read(&bytes))
-    else {
-        return other(Some(Reason::TcpMalformed));
-    };
-    let tuple = Tuple {
-        source: Endpoint { address: Addr::v4(ip.source), port: tcp.source_port },
-        destination: Endpoint { address: Addr::v4(ip.destination), port: tcp.destination_port },
-    };
-    Parsed::Tcp(Packet { ethernet, ip, tcp, tuple, l3, l4 })
 }
 
 impl Packet {
@@ -113,6 +107,23 @@ impl Packet {
         self.payload().wrapping_add(syn).wrapping_add(fin)
     }
 
+    /// Whether the lengths in the headers fit each other and a frame of `frame_len` bytes.
+    ///
+    /// # Errors
+    /// The reason to drop it.
+    #[inline(always)]
+    pub const fn lengths_hold(&self, frame_len: usize) -> Result<(), Reason> {
+        let total_len = self.ip.total_len as usize;
+        let headers = ipv4::HEADER_LEN + self.tcp.header_len as usize;
+        if self.l3 + total_len > frame_len || total_len < ipv4::HEADER_LEN {
+            return Err(Reason::IpMalformed);
+        }
+        if (self.tcp.header_len as usize) < tcp::HEADER_LEN || headers > total_len {
+            return Err(Reason::TcpMalformed);
+        }
+        Ok(())
+    }
+
     /// Whether the packet is well formed and was meant for `interface`: what every packet to a
     /// service or a session must be (SPEC B3).
     ///
@@ -128,14 +139,7 @@ impl Packet {
         if interface.mac() != self.ethernet.destination {
             return Err(Reason::NotOurMac);
         }
-        let total_len = self.ip.total_len as usize;
-        let headers = ipv4::HEADER_LEN + self.tcp.header_len as usize;
-        if self.l3 + total_len > frame.len() || total_len < ipv4::HEADER_LEN {
-            return Err(Reason::IpMalformed);
-        }
-        if (self.tcp.header_len as usize) < tcp::HEADER_LEN || headers > total_len {
-            return Err(Reason::TcpMalformed);
-        }
+        self.lengths_hold(frame.len())?;
         match frame.window::<{ ipv4::HEADER_LEN }>(self.l3) {
             Some(bytes) if ipv4::Header::checksum_holds(&bytes) => Ok(()),
             _ => Err(Reason::IpChecksum),

@@ -1,19 +1,20 @@
 //! The decision: what becomes of a frame.
 
-use seawall_wire::ipv4::Protocol;
+use seawall_wire::ipv4::{self, Protocol};
 use seawall_wire::tcp::Flags;
 
 use crate::cookie;
+use crate::decision::Decision;
 use crate::embryo::{self, Admission};
 use crate::layout::{
     AddressEntry, AddressKey, HEARTBEAT_LIMIT_MS, RecordHeader, RecordKind, ServiceEntry,
     ServiceKey, Settings, flag, switch,
 };
 use crate::options;
-use crate::packet::{self, Other, Packet, Parsed};
+use crate::packet::{Network, Packet};
 use crate::splice::splice;
 use crate::tables::{Hit, Ring, Tables, find};
-use crate::{Action, Direction, Frame, Reason, TcpState, Verdict, synack};
+use crate::{Addr, Direction, Frame, Reason, TcpState, Verdict, synack};
 
 /// How often a SYN on an established session goes to the real server, in milliseconds (SPEC A1).
 const SYN_INTERVAL_MS: u64 = 1_000;
@@ -22,53 +23,52 @@ const SYN_INTERVAL_MS: u64 = 1_000;
 /// counts the one reason.
 #[inline(always)]
 pub fn process<F: Frame, T: Tables>(frame: &mut F, ingress: u32, tables: &T) -> Verdict {
-    let verdict = match packet::parse(frame) {
-        Parsed::NotIp => pass(Reason::PassNotIp),
-        Parsed::Other(other) => decide_other(&other, tables),
-        Parsed::Tcp(packet) => decide_tcp(frame, &packet, ingress, tables),
-    };
+    let verdict = decide(frame, ingress, tables).verdict();
     tables.count(verdict.reason);
     verdict
 }
 
+/// One return for each thing that a frame can be; see [`crate::decision`].
 #[inline(always)]
-const fn pass(reason: Reason) -> Verdict {
-    Verdict { action: Action::Pass, reason }
-}
-
-#[inline(always)]
-const fn drop(reason: Reason) -> Verdict {
-    Verdict { action: Action::Drop, reason }
+fn decide<F: Frame, T: Tables>(frame: &mut F, ingress: u32, tables: &T) -> Decision {
+    let Some(network) = Network::read(frame) else { return Decision::pass(Reason::PassNotIp) };
+    if !network.is_segment() {
+        return decide_other(&network.ip, tables);
+    }
+    match network.segment(frame) {
+        Ok(packet) => decide_tcp(frame, &packet, ingress, tables),
+        Err(fault) => match tables.address(&AddressKey(Addr::v4(network.ip.destination))) {
+            Some(_) => Decision::drop(fault),
+            None => Decision::pass(Reason::PassNotOurs),
+        },
+    }
 }
 
 /// Packets that are not whole TCP segments: only the flood policy concerns them (SPEC B2).
 #[inline(always)]
-fn decide_other<T: Tables>(other: &Other, tables: &T) -> Verdict {
-    let Some(address) = tables.address(&AddressKey(other.destination)) else {
-        return pass(Reason::PassNotOurs);
+fn decide_other<T: Tables>(ip: &ipv4::Header, tables: &T) -> Decision {
+    let Some(address) = tables.address(&AddressKey(Addr::v4(ip.destination))) else {
+        return Decision::pass(Reason::PassNotOurs);
     };
-    if let Some(fault) = other.fault {
-        return drop(fault);
-    }
-    let Some(settings) = tables.settings() else { return pass(Reason::PassNotOurs) };
+    let Some(settings) = tables.settings() else { return Decision::pass(Reason::PassNotOurs) };
     let switches = settings.switches.load();
     let vip = address.flags & AddressEntry::VIP != 0;
-    let protocol = other.protocol;
-    let flood =
-        protocol == Protocol::TCP || protocol == Protocol::UDP || protocol == Protocol::ICMP;
-    if vip && other.fragment && flood && switches & switch::FRAGMENT_DROP != 0 {
-        return drop(Reason::FragmentDrop);
+    let flood = ip.protocol == Protocol::TCP
+        || ip.protocol == Protocol::UDP
+        || ip.protocol == Protocol::ICMP;
+    if vip && ip.is_fragment() && flood && switches & switch::FRAGMENT_DROP != 0 {
+        return Decision::drop(Reason::FragmentDrop);
     }
-    if vip && protocol == Protocol::UDP && switches & switch::UDP_DROP != 0 {
-        return drop(Reason::UdpDrop);
+    if vip && ip.protocol == Protocol::UDP && switches & switch::UDP_DROP != 0 {
+        return Decision::drop(Reason::UdpDrop);
     }
-    pass(Reason::PassNotOurs)
+    Decision::pass(Reason::PassNotOurs)
 }
 
 /// What is to be done with a TCP segment, once it is clear whose it is.
 enum Plan<'a> {
     /// This, at once.
-    Verdict(Verdict),
+    Decided(Decision),
     /// Answer the SYN with a cookie.
     Answer(ServiceEntry),
     /// Take the ACK if its cookie is right. With a session: it is over, and if the cookie is
@@ -86,8 +86,8 @@ fn decide_tcp<F: Frame, T: Tables>(
     packet: &Packet,
     ingress: u32,
     tables: &T,
-) -> Verdict {
-    let Some(settings) = tables.settings() else { return pass(Reason::PassNotOurs) };
+) -> Decision {
+    let Some(settings) = tables.settings() else { return Decision::pass(Reason::PassNotOurs) };
     let service = tables.service(&ServiceKey::tcp(packet.tuple.destination));
     let hash = packet.tuple.hash(settings.index_key.get());
     let hit = find(tables, settings, &packet.tuple, hash);
@@ -95,16 +95,16 @@ fn decide_tcp<F: Frame, T: Tables>(
         return decide_stray(packet, tables);
     }
     if let Err(reason) = packet.check(frame, tables.interface(ingress)) {
-        return drop(reason);
+        return Decision::drop(reason);
     }
     if !packet.tcp.flags.are_possible() {
-        return drop(Reason::FlagsImpossible);
+        return Decision::drop(Reason::FlagsImpossible);
     }
     let now = tables.now();
     let mut plan = match (hit, service) {
         (Some(hit), service) => plan_session(packet, settings, now, hit, service),
         (None, Some(service)) => plan_newcomer(packet, service),
-        (None, None) => Plan::Verdict(pass(Reason::PassNotOurs)),
+        (None, None) => Plan::Decided(Decision::pass(Reason::PassNotOurs)),
     };
     let mut detail = 0;
     if let Plan::Accept(service, over) = plan {
@@ -112,7 +112,7 @@ fn decide_tcp<F: Frame, T: Tables>(
             Ok((kind, offer)) => {
                 detail = offer;
                 plan = if service.has(ServiceEntry::DEFER) && packet.payload() == 0 {
-                    Plan::Verdict(drop(Reason::NullAck))
+                    Plan::Decided(Decision::drop(Reason::NullAck))
                 } else {
                     Plan::Punt(kind, service, over)
                 };
@@ -120,14 +120,14 @@ fn decide_tcp<F: Frame, T: Tables>(
             Err(reason) => {
                 plan = match over {
                     Some(hit) => Plan::Forward(hit),
-                    None => Plan::Verdict(drop(reason)),
+                    None => Plan::Decided(Decision::drop(reason)),
                 };
             }
         }
     }
     match plan {
-        Plan::Verdict(verdict) => verdict,
-        Plan::Accept(..) => drop(Reason::TcpDrop),
+        Plan::Decided(decision) => decision,
+        Plan::Accept(..) => Decision::drop(Reason::TcpDrop),
         Plan::Answer(service) => answer(frame, packet, settings, service, ingress, now),
         Plan::Punt(kind, service, hit) => {
             if kind == RecordKind::Accepted
@@ -144,7 +144,7 @@ fn decide_tcp<F: Frame, T: Tables>(
 /// TCP that is for no service and no session: dropped on the ports that sessions use on a local
 /// address, and nobody's business otherwise.
 #[inline(always)]
-fn decide_stray<T: Tables>(packet: &Packet, tables: &T) -> Verdict {
+fn decide_stray<T: Tables>(packet: &Packet, tables: &T) -> Decision {
     let destination = packet.tuple.destination;
     match tables.address(&AddressKey(destination.address)) {
         Some(entry)
@@ -152,9 +152,9 @@ fn decide_stray<T: Tables>(packet: &Packet, tables: &T) -> Verdict {
                 && destination.port >= entry.port_min
                 && destination.port <= entry.port_max =>
         {
-            drop(Reason::LocalNoSession)
+            Decision::drop(Reason::LocalNoSession)
         }
-        _ => pass(Reason::PassNotOurs),
+        _ => Decision::pass(Reason::PassNotOurs),
     }
 }
 
@@ -170,13 +170,13 @@ fn plan_newcomer<'a>(packet: &Packet, service: ServiceEntry) -> Plan<'a> {
     if service.has(ServiceEntry::SYNPROXY) && ack && !syn && !flags.contains(Flags::RST) {
         return Plan::Accept(service, None);
     }
-    Plan::Verdict(drop(Reason::TcpDrop))
+    Plan::Decided(Decision::drop(Reason::TcpDrop))
 }
 
 #[inline(always)]
 fn plan_syn(service: ServiceEntry, hit: Option<Hit<'_>>) -> Plan<'_> {
     if !service.has(ServiceEntry::USABLE) {
-        Plan::Verdict(drop(Reason::NoDestination))
+        Plan::Decided(Decision::drop(Reason::NoDestination))
     } else if service.has(ServiceEntry::SYNPROXY) {
         Plan::Answer(service)
     } else {
@@ -210,14 +210,14 @@ fn plan_session<'a>(
             (TcpState::Established, _) => {
                 let last = &hit.slot.inbound.syn_forwarded;
                 if now.wrapping_sub(last.load()) < SYN_INTERVAL_MS {
-                    return Plan::Verdict(drop(Reason::SynLimited));
+                    return Plan::Decided(Decision::drop(Reason::SynLimited));
                 }
                 last.store(now);
                 Plan::Forward(hit)
             }
             (TcpState::SynRecv, _) => Plan::Forward(hit),
             (_, Some(service)) => plan_syn(service, Some(hit)),
-            (_, None) => Plan::Verdict(drop(Reason::TcpDrop)),
+            (_, None) => Plan::Decided(Decision::drop(Reason::TcpDrop)),
         },
         Direction::Inbound => {
             if word.state == TcpState::SynSent {
@@ -291,13 +291,13 @@ fn answer<F: Frame>(
     service: ServiceEntry,
     ingress: u32,
     now: u64,
-) -> Verdict {
+) -> Decision {
     if !heart_beats(settings, now) {
-        return drop(Reason::HeartbeatStale);
+        return Decision::drop(Reason::HeartbeatStale);
     }
     match synack::answer(frame, packet, settings, service, now) {
-        Ok(()) => Verdict { action: Action::Send { interface: ingress }, reason: Reason::Cookie },
-        Err(reason) => drop(reason),
+        Ok(()) => Decision::send(ingress, Reason::Cookie),
+        Err(reason) => Decision::drop(reason),
     }
 }
 
@@ -316,7 +316,7 @@ fn punt<F: Frame, T: Tables>(
     settings: &Settings,
     tables: &T,
     record: &Record<'_>,
-) -> Verdict {
+) -> Decision {
     let (ring, reason, full) = match record.kind {
         RecordKind::Unproxied => (Ring::Unproven, Reason::PuntUnproxied, Reason::RingFullUnproven),
         RecordKind::Accepted => (Ring::Proven, Reason::Accepted, Reason::RingFullProven),
@@ -331,7 +331,7 @@ fn punt<F: Frame, T: Tables>(
         RecordKind::FromClient | RecordKind::FromRealServer | RecordKind::StateChanged => false,
     };
     if new && !heart_beats(settings, record.now) {
-        return drop(Reason::HeartbeatStale);
+        return Decision::drop(Reason::HeartbeatStale);
     }
     let mut header = RecordHeader {
         kind: record.kind as u16,
@@ -345,15 +345,15 @@ fn punt<F: Frame, T: Tables>(
     };
     if let Some(hit) = record.hit {
         if !new && hit.slot.punted.fetch_add(1) >= embryo::MAX_PUNTED {
-            return drop(Reason::PuntLimited);
+            return Decision::drop(Reason::PuntLimited);
         }
         header.slot = hit.index;
         header.generation = hit.slot.generation.load();
     }
     if tables.punt(ring, &header, frame) {
-        Verdict { action: Action::Punt, reason }
+        Decision::punt(reason)
     } else {
-        drop(full)
+        Decision::drop(full)
     }
 }
 
@@ -365,15 +365,15 @@ fn forward<F: Frame, T: Tables>(
     ingress: u32,
     now: u64,
     hit: Hit<'_>,
-) -> Verdict {
+) -> Decision {
     let (hop, reason) = match hit.direction {
         Direction::Inbound => (hit.slot.next_hop_in.load(), Reason::ForwardIn),
         Direction::Outbound => (hit.slot.next_hop_out.load(), Reason::ForwardOut),
     };
-    let Some(next_hop) = tables.next_hop(hop) else { return drop(Reason::NextHopMissing) };
+    let Some(next_hop) = tables.next_hop(hop) else { return Decision::drop(Reason::NextHopMissing) };
     let spliced = match splice(frame, packet, hit.direction, hit.slot, next_hop, now) {
         Ok(spliced) => spliced,
-        Err(reason) => return drop(reason),
+        Err(reason) => return Decision::drop(reason),
     };
     if let Some(state) = spliced.changed {
         let header = RecordHeader {
@@ -388,5 +388,5 @@ fn forward<F: Frame, T: Tables>(
         // A hint: when the ring is full the engine finds out when the session's timer fires.
         let _ = tables.punt(Ring::Proven, &header, frame);
     }
-    Verdict { action: Action::Send { interface: spliced.interface }, reason }
+    Decision::send(spliced.interface, reason)
 }

@@ -9,6 +9,13 @@
 #[repr(C)]
 pub struct Key(pub u64, pub u64);
 
+/// Shows no key material.
+impl core::fmt::Debug for Key {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        out.write_str("Key(..)")
+    }
+}
+
 /// SipHash-2-4, for what an attacker may try to forge.
 #[inline(always)]
 #[must_use]

@@ -20,7 +20,7 @@ pub use service::{
     ServiceEntry, ServiceKey,
 };
 pub use settings::{COOKIE_KEYS, CookieKey, HEARTBEAT_LIMIT_MS, Settings, switch};
-pub use slot::{Flow, NO_SCALE, Scales, Slot, Word, flag};
+pub use slot::{Ends, Flow, NO_SCALE, Scales, Slot, Word, flag};
 
 /// Version of all the layouts together.
 pub const VERSION: u32 = 1;

@@ -1,0 +1,143 @@
+//! What the engine counts.
+
+macro_rules! counters {
+    ($($variant:ident, $dropped:literal, $name:literal, $meaning:literal, $remedy:literal;)*) => {
+        /// An event that the engine counts; LVS's name where LVS has one.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[repr(usize)]
+        pub enum Counter {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl Counter {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The counter's name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it means that the counter rose.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning,)* }
+            }
+
+            /// What an operator can do about it; empty where there is nothing to do.
+            #[must_use]
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $remedy,)* }
+            }
+
+            /// Whether something was refused or lost.
+            #[must_use]
+            pub const fn is_drop(self) -> bool {
+                match self { $(Self::$variant => $dropped,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    OkAck, false, "synproxy_ok_ack",
+        "An accepted ACK that opened a session.", "";
+    AckDuplicate, false, "synproxy_ack_duplicate",
+        "An accepted ACK whose session was open already: a retransmission.", "";
+    Reused, false, "synproxy_conn_reused",
+        "A new handshake replaced a session that was over.", "";
+    ReusedClose, false, "synproxy_conn_reused_close",
+        "A new handshake replaced a session in CLOSE.", "";
+    ReusedTimeWait, false, "synproxy_conn_reused_timewait",
+        "A new handshake replaced a session in TIME_WAIT.", "";
+    ReusedFinWait, false, "synproxy_conn_reused_finwait",
+        "A new handshake replaced a session in FIN_WAIT.", "";
+    ReusedCloseWait, false, "synproxy_conn_reused_closewait",
+        "A new handshake replaced a session in CLOSE_WAIT.", "";
+    ReusedLastAck, false, "synproxy_conn_reused_lastack",
+        "A new handshake replaced a session in LAST_ACK.", "";
+    Opened, false, "sessions_opened",
+        "Sessions opened, with and without the proxy.", "";
+    Established, false, "sessions_established",
+        "Proxied sessions whose real server completed its handshake.", "";
+    Expired, false, "sessions_expired",
+        "Sessions whose timeout ran out.", "";
+    SynSent, false, "rs_syn_sent",
+        "First SYNs to a real server.", "";
+    SynRetransmitted, false, "rs_syn_retransmitted",
+        "SYNs sent to a real server again.",
+        "Look for loss, or for a real server that does not answer.";
+    SecondServer, false, "rs_second_tried",
+        "A real server did not answer and another was tried.",
+        "See which real server has no established sessions, and mend it or set its weight to 0.";
+    RsError, true, "synproxy_rs_error",
+        "No real server answered; the client was reset.",
+        "Check the real servers, their routes and their firewalls.";
+    RsRefused, true, "rs_refused",
+        "A real server refused the connection; the client was reset.",
+        "Nothing listens on the real server's port, or its firewall rejects.";
+    RsBareAck, false, "rs_bare_ack",
+        "A real server answered our SYN for a connection of its own past; it was reset.", "";
+    RsInvalid, true, "rs_segment_invalid",
+        "A segment of a real server that fits no handshake.", "";
+    ClientAborted, false, "client_aborted",
+        "A client reset its connection before the real server had answered.", "";
+    EarlyStored, false, "early_stored",
+        "Segments kept until the real server had answered.", "";
+    EarlyDuplicate, false, "early_duplicate",
+        "Segments that were kept already.", "";
+    EarlyInvalid, true, "early_invalid",
+        "Segments outside the window that our SYN/ACK offered.", "";
+    QueueFull, true, "synproxy_synsend_qlen",
+        "Segments that came before the real server had answered and found the store full; the client sends them again.",
+        "Raise `ack_store`, `ack_store_bytes` or `ack_store_total_bytes`, or see why real servers answer slowly.";
+    Exceeded, true, "conn_exceeded",
+        "Connections refused at the limit of sessions.",
+        "Raise `max_sessions`, or lower the timeouts.";
+    ExceededUnproxied, true, "conn_exceeded_unproxied",
+        "Connections to services without the proxy refused at their share of the sessions.",
+        "Set `synproxy = \"on\"` for the service under attack.";
+    NoDestination, true, "synproxy_ack_no_dest",
+        "Accepted handshakes for which no real server was left.",
+        "Give a real server of the service a weight above 0.";
+    PortsExhausted, true, "lport_exhausted",
+        "No local port was free towards the real server.",
+        "Add local addresses to the pool of the service.";
+    Conflict, true, "conn_conflict",
+        "Under NAT, the client already has a connection from that port to that real server through another service.",
+        "Use FULLNAT, or give the services different real-server ports.";
+    IndexFull, true, "index_full",
+        "The session index had no room.", "";
+    NextHopsFull, true, "next_hops_full",
+        "More neighbours than the next-hop table holds.", "";
+    Unresolved, false, "next_hop_unresolved",
+        "A SYN waited for the MAC address of its next hop.",
+        "If it goes on, see `ip neigh` for the real server or the gateway towards it.";
+    PassedOn, false, "passed_on",
+        "Segments that reached the engine after their session was established, and were forwarded.", "";
+    PassOnFailed, true, "pass_on_failed",
+        "Such segments that could not be forwarded.", "";
+    RecordInvalid, true, "record_invalid",
+        "Records that named no session or service, or held no segment.", "";
+}
+
+/// One number a [`Counter`].
+#[derive(Debug)]
+pub(crate) struct Counters(Vec<u64>);
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        Self(vec![0; Counter::ALL.len()])
+    }
+
+    pub(crate) fn add(&mut self, counter: Counter) {
+        if let Some(value) = self.0.get_mut(counter as usize) {
+            *value += 1;
+        }
+    }
+
+    pub(crate) fn get(&self, counter: Counter) -> u64 {
+        self.0.get(counter as usize).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,147 @@
+//! What the engine is told to do.
+
+use seawall_fastpath::siphash::Key;
+use seawall_fastpath::{Addr, Endpoint, STATES, TcpState};
+
+/// How packets reach a real server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Forwarding {
+    /// The destination is rewritten; replies must come back through us.
+    Nat,
+    /// Source and destination are rewritten; the real server sees a local address.
+    FullNat,
+}
+
+/// A real server of a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RealServerSpec {
+    /// Its address and port.
+    pub address: Endpoint,
+    /// How packets reach it.
+    pub forwarding: Forwarding,
+    /// Its share of new connections; 0 takes none.
+    pub weight: u32,
+    /// Index of the next hop towards it.
+    pub next_hop: u32,
+}
+
+/// A pool of local addresses (LVS: `local_address_group`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalPool {
+    /// The addresses.
+    pub addresses: Vec<Addr>,
+    /// Lowest port that sessions use.
+    pub port_min: u16,
+    /// Highest port that sessions use.
+    pub port_max: u16,
+}
+
+/// A virtual service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServiceSpec {
+    /// VIP and port.
+    pub address: Endpoint,
+    /// Which scheduler chooses the real server.
+    pub scheduler: crate::scheduler::Kind,
+    /// SYNs are answered with cookies.
+    pub synproxy: bool,
+    /// An ACK without payload does not complete the handshake.
+    pub defer: bool,
+    /// Index into [`Desired::pools`], for FULLNAT.
+    pub pool: Option<usize>,
+    /// The real servers.
+    pub real_servers: Vec<RealServerSpec>,
+}
+
+/// All services; the number of a service is its place.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Desired {
+    /// Pools of local addresses.
+    pub pools: Vec<LocalPool>,
+    /// Services.
+    pub services: Vec<ServiceSpec>,
+}
+
+/// Bounds of the early-data store (SPEC A8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreLimits {
+    /// Segments a session, the accepted ACK included (LVS: `synproxy_ack_skb_store_thresh`).
+    pub segments: usize,
+    /// Bytes a session.
+    pub bytes: usize,
+    /// Bytes over all sessions.
+    pub total_bytes: usize,
+}
+
+/// Timeouts by state, in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts([u64; STATES]);
+
+impl Default for Timeouts {
+    /// Mainline IPVS's (`tcp_timeouts`), but TIME_WAIT 10 s, to save memory (SPEC C5).
+    fn default() -> Self {
+        let mut timeouts = Self([2_000; STATES]);
+        for (state, seconds) in [
+            (TcpState::Established, 900),
+            (TcpState::SynSent, 120),
+            (TcpState::SynRecv, 60),
+            (TcpState::FinWait, 120),
+            (TcpState::TimeWait, 10),
+            (TcpState::Close, 10),
+            (TcpState::CloseWait, 60),
+            (TcpState::LastAck, 30),
+        ] {
+            timeouts.set(state, seconds * 1_000);
+        }
+        timeouts
+    }
+}
+
+impl Timeouts {
+    /// How long a session may be idle in `state`.
+    #[must_use]
+    pub fn get(&self, state: TcpState) -> u64 {
+        self.0.get(state as usize).copied().unwrap_or(0)
+    }
+
+    /// Sets how long a session may be idle in `state`, in milliseconds.
+    pub fn set(&mut self, state: TcpState, milliseconds: u64) {
+        if let Some(timeout) = self.0.get_mut(state as usize) {
+            *timeout = milliseconds;
+        }
+    }
+}
+
+/// Keys that outlive a cookie epoch, from the operating system's random source.
+#[derive(Clone, Copy, Default)]
+pub struct Secrets {
+    /// Of the session index.
+    pub index: Key,
+    /// Of the timestamp clocks.
+    pub timestamp: Key,
+    /// Of the ISNs towards real servers (RFC 6528).
+    pub isn: Key,
+    /// Of the first cookie epoch.
+    pub cookie: Key,
+}
+
+/// Settings that hold for the engine's life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Bounds of the early-data store.
+    pub store: StoreLimits,
+    /// Timeouts by state.
+    pub timeouts: Timeouts,
+    /// How often a SYN to a real server is sent again (LVS: `synproxy_syn_retry`).
+    pub syn_retry: u32,
+    /// Bits of [`seawall_fastpath::layout::switch`].
+    pub switches: u32,
+    /// Largest MSS that SYN/ACKs offer.
+    pub init_mss: u16,
+    /// Window shift that SYN/ACKs offer, or [`seawall_fastpath::layout::NO_SCALE`].
+    pub window_scale: u8,
+    /// TTL of segments of our own (LVS: `synproxy_synack_ttl`).
+    pub ttl: u8,
+    /// Added to the monotonic clock gives the timestamp clock, in milliseconds.
+    pub timestamp_offset: u64,
+}

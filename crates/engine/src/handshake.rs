@@ -1,0 +1,487 @@
+//! The handshake with the real server, for a client that has proved its address (SPEC A4, A6 to
+//! A12; seed sections 4.2.2, 4.5, 4.6).
+
+use seawall_fastpath::layout::{Ends, NO_SCALE, Scales, ServiceEntry, Word, flag};
+use seawall_fastpath::native::Memory;
+use seawall_fastpath::options::{self, Timestamps};
+use seawall_fastpath::segment::SynOptions;
+use seawall_fastpath::{Direction, TcpState};
+use seawall_wire::SeqNumber;
+use seawall_wire::tcp::Flags;
+
+use crate::counters::Counter;
+use crate::desired::Forwarding;
+use crate::engine::{Arrived, Engine, Opening, Request, Says, copy, offer};
+use crate::outbox::MAX_FRAME;
+use crate::store::{Early, Room, Stored};
+use crate::table::Found;
+
+/// First retransmission of a SYN to a real server, in milliseconds; doubles each time (RFC 6298,
+/// section 2.1).
+const SYN_TIMEOUT_MS: u64 = 1_000;
+/// Bare ACKs from one real server's past before another local port is taken (SPEC A6).
+const MAX_BARE_ACKS: u32 = 2;
+/// Sessions that wait for a neighbour at once; further ones are sent by their timers.
+const MAX_WAITING: usize = 4096;
+
+/// What is known of a session until its real server has answered.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    early: Early,
+    syn: SynOptions,
+    /// Timestamps of the accepted ACK, if they are in use.
+    timestamps: Option<Timestamps>,
+    /// TSval of every SYN of this session.
+    syn_value: u32,
+    /// The client's window, in bytes.
+    window: u32,
+    retransmissions: u32,
+    bare_acks: u32,
+    second_server: bool,
+}
+
+impl<M: Memory> Engine<M> {
+    /// An ACK with a valid cookie.
+    pub(crate) fn handle_accepted(&mut self, now: u64, arrived: &Arrived<'_>) {
+        if let Some(found) = arrived.found {
+            let Some(slot) = self.table.slot(found.index) else { return };
+            let state = slot.state().state;
+            if slot.cookie.load() == arrived.packet.tcp.ack.sub(1).0 {
+                self.count(Counter::AckDuplicate);
+                return self.handle_client(now, arrived);
+            }
+            if !self.is_reusable(state) {
+                return self.count(Counter::RecordInvalid);
+            }
+            self.reuse(now, found.index, state);
+        }
+        match self.accept(now, arrived) {
+            Ok(()) => self.count(Counter::OkAck),
+            Err(counter) => {
+                self.count(counter);
+                self.refuse(arrived);
+            }
+        }
+    }
+
+    /// Makes room for a new handshake of the same client port (SPEC A12).
+    fn reuse(&mut self, now: u64, index: u32, state: TcpState) {
+        self.count(Counter::Reused);
+        let counter = match state {
+            TcpState::TimeWait => Counter::ReusedTimeWait,
+            TcpState::FinWait => Counter::ReusedFinWait,
+            TcpState::CloseWait => Counter::ReusedCloseWait,
+            TcpState::LastAck => Counter::ReusedLastAck,
+            TcpState::Close
+            | TcpState::None
+            | TcpState::Established
+            | TcpState::SynSent
+            | TcpState::SynRecv => Counter::ReusedClose,
+        };
+        self.count(counter);
+        if state != TcpState::Close {
+            self.reset_real_server(index);
+        }
+        self.retire(now, index);
+    }
+
+    /// Resets the real server's half with the next number it expects.
+    pub(crate) fn reset_real_server(&mut self, index: u32) {
+        let Some(slot) = self.table.slot(index) else { return };
+        let next = SeqNumber(slot.outbound.ack.load()).add(slot.f.load());
+        self.say(index, Direction::Inbound, &Says::reset(next));
+    }
+
+    fn accept(&mut self, now: u64, arrived: &Arrived<'_>) -> Result<(), Counter> {
+        let packet = &arrived.packet;
+        let service = arrived.service;
+        let offer = offer(arrived.detail);
+        let mut bytes = [0u8; MAX_FRAME];
+        let parsed = copy(&mut bytes, arrived.frame)
+            .and_then(|(mut buffer, packet)| options::parse(&mut buffer, &packet).ok());
+        let Some(options) = parsed else { return Err(Counter::RecordInvalid) };
+        let server = self.schedule(service, None).ok_or(Counter::NoDestination)?;
+        let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
+        let client = packet.tuple.source;
+        let local = self.local_end(service, &spec, client)?;
+        let ends = Ends { client, vip: packet.tuple.destination, local, real: spec.address };
+        let client_isn = packet.tcp.seq.sub(1);
+        let (f, syn_value) = match spec.forwarding {
+            Forwarding::Nat => (0, options.timestamps.unwrap_or_default().value),
+            Forwarding::FullNat => (
+                self.isn(&ends.outbound(), now).since(client_isn),
+                self.local_clock(local.address, now),
+            ),
+        };
+        let hops = self.table.memory().next_hops();
+        let next_hop_out = self
+            .next_hops
+            .learned(hops, arrived.interface, packet.ethernet.source)
+            .ok_or(Counter::NextHopsFull)?;
+        let ours = if offer.window_scale == NO_SCALE { NO_SCALE } else { self.config.window_scale };
+        let opening = Opening {
+            service,
+            server,
+            ends,
+            next_hop_out,
+            cookie: packet.tcp.ack.sub(1),
+            client_isn,
+            f,
+            ts_in: syn_value.wrapping_sub(options.timestamps.unwrap_or_default().value),
+            scales: Scales { client: offer.window_scale, ours, real_server: NO_SCALE },
+            word: Word { state: TcpState::SynSent, flags: flag::PROXIED, d: 0 },
+        };
+        let index = self.open(now, &opening)?;
+        let shift = if offer.window_scale == NO_SCALE { 0 } else { offer.window_scale };
+        let handshake = Handshake {
+            early: Early::default(),
+            syn: SynOptions {
+                mss: offer.mss(),
+                window_scale: offer.window_scale,
+                sack_permitted: offer.sack,
+            },
+            timestamps: options.timestamps,
+            syn_value,
+            window: u32::from(packet.tcp.window) << shift,
+            retransmissions: 0,
+            bare_acks: 0,
+            second_server: false,
+        };
+        if let Some(session) = self.sessions.get_mut(index as usize) {
+            session.handshake = Some(Box::new(handshake));
+        }
+        self.keep(index, arrived);
+        self.count(Counter::SynSent);
+        self.send_syn(now, index);
+        self.wheel.arm(index, now + SYN_TIMEOUT_MS);
+        Ok(())
+    }
+
+    /// Sends the SYN of a session, or waits for the MAC of its next hop.
+    pub(crate) fn send_syn(&mut self, now: u64, index: u32) {
+        let _ = now;
+        let Some(slot) = self.table.slot(index) else { return };
+        let hop = slot.next_hop_in.load();
+        let seq = SeqNumber(slot.client_isn.load()).add(slot.f.load());
+        let generation = slot.generation.load();
+        let session = self.sessions.get(index as usize);
+        let Some(handshake) = session.and_then(|session| session.handshake.as_deref()) else {
+            return;
+        };
+        let says = Says {
+            flags: Flags::SYN,
+            seq,
+            ack: SeqNumber(0),
+            window: u16::try_from(handshake.window).unwrap_or(u16::MAX),
+            syn: Some(handshake.syn),
+            timestamps: handshake
+                .timestamps
+                .map(|_| Timestamps { value: handshake.syn_value, echo: 0 }),
+        };
+        if self.say(index, Direction::Inbound, &says) {
+            return;
+        }
+        self.count(Counter::Unresolved);
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push((index, generation));
+        }
+        if let Some(gateway) = self.next_hops.gateway_of(hop) {
+            self.request(Request::Resolve(gateway));
+        }
+    }
+
+    /// A client's segment that the packet path could not place: early data, or late in the ring.
+    pub(crate) fn handle_client(&mut self, now: u64, arrived: &Arrived<'_>) {
+        let Some(found) = arrived.found else { return self.count(Counter::RecordInvalid) };
+        let Some(slot) = self.table.slot(found.index) else { return };
+        if slot.state().state != TcpState::SynSent {
+            return self.pass_on(now, found, arrived.frame);
+        }
+        let tcp = &arrived.packet.tcp;
+        let start = SeqNumber(slot.client_isn.load()).add(1);
+        let acked = tcp.ack.sub(1).0 == slot.cookie.load();
+        let room = u32::from(u16::MAX) + 1;
+        let inside = tcp.seq.since(start).wrapping_add(arrived.packet.sequence_len()) <= room;
+        if !inside || !tcp.seq.is_within(start, room) {
+            return self.count(Counter::EarlyInvalid);
+        }
+        if tcp.flags.contains(Flags::RST) {
+            self.count(Counter::ClientAborted);
+            self.reset_real_server(found.index);
+            return self.retire(now, found.index);
+        }
+        if !acked || !tcp.flags.contains(Flags::ACK) || tcp.flags.contains(Flags::SYN) {
+            return self.count(Counter::EarlyInvalid);
+        }
+        self.keep(found.index, arrived);
+    }
+
+    fn keep(&mut self, index: u32, arrived: &Arrived<'_>) {
+        let limits = self.config.store;
+        let session = self.sessions.get_mut(index as usize);
+        let Some(handshake) = session.and_then(|session| session.handshake.as_deref_mut()) else {
+            return;
+        };
+        let room = Room {
+            segments: limits.segments,
+            bytes: limits.bytes,
+            total: limits.total_bytes.saturating_sub(self.early_bytes),
+        };
+        let (seq, len) = (arrived.packet.tcp.seq, arrived.packet.sequence_len());
+        let counter = match handshake.early.keep(seq, len, arrived.frame, room) {
+            Stored::Kept => {
+                self.early_bytes += arrived.frame.len();
+                Counter::EarlyStored
+            }
+            Stored::Duplicate => Counter::EarlyDuplicate,
+            Stored::Full => Counter::QueueFull,
+        };
+        self.count(counter);
+    }
+
+    /// A real server's segment: part of its handshake, or a SYN/ACK sent again.
+    pub(crate) fn handle_real_server(&mut self, now: u64, arrived: &Arrived<'_>) {
+        let Some(found) = arrived.found else { return self.count(Counter::RecordInvalid) };
+        let Some(slot) = self.table.slot(found.index) else { return };
+        let word = slot.state();
+        let tcp = &arrived.packet.tcp;
+        let first = SeqNumber(slot.client_isn.load()).add(slot.f.load()).add(1);
+        let syn_ack = tcp.flags.contains(Flags::SYN.with(Flags::ACK));
+        match word.state {
+            TcpState::SynSent if tcp.flags.contains(Flags::RST) => {
+                if tcp.flags.contains(Flags::ACK) && tcp.ack == first {
+                    self.refused(now, found.index);
+                } else {
+                    self.count(Counter::RsInvalid);
+                }
+            }
+            TcpState::SynSent if syn_ack && tcp.ack == first => {
+                self.established(now, found, arrived)
+            }
+            TcpState::SynSent if tcp.flags.contains(Flags::ACK) => {
+                self.bare_ack(now, found.index, arrived);
+            }
+            TcpState::SynSent => self.count(Counter::RsInvalid),
+            TcpState::SynRecv if syn_ack => self.unproxied_syn_ack(now, found, arrived),
+            _ if !tcp.flags.contains(Flags::SYN) => self.pass_on(now, found, arrived.frame),
+            _ if syn_ack && word.flags & flag::PROXIED != 0 && tcp.ack == first => {
+                self.acknowledge_again(found.index, arrived);
+            }
+            _ => self.count(Counter::RsInvalid),
+        }
+    }
+
+    /// The real server accepts: the deltas are known, and what was kept is sent.
+    fn established(&mut self, now: u64, found: Found, arrived: &Arrived<'_>) {
+        let Some(options) = parse_options(arrived.frame) else {
+            return self.count(Counter::RsInvalid);
+        };
+        let Some(session) = self.sessions.get_mut(found.index as usize) else { return };
+        let Some(handshake) = session.handshake.take() else { return };
+        let service = session.service;
+        self.early_bytes -= handshake.early.bytes();
+        self.learn(service, &handshake, &options);
+        let Some(slot) = self.table.slot(found.index) else { return };
+        let tcp = &arrived.packet.tcp;
+        let mut flags = flag::PROXIED;
+        if let (Some(client), Some(server)) = (handshake.timestamps, options.timestamps) {
+            flags |= flag::TIMESTAMPS;
+            slot.ts_out.store(client.echo.wrapping_sub(server.value));
+        }
+        let mut scales = Scales::from_bits(slot.scales.load());
+        // A real server scales only if our SYN offered it (RFC 7323, section 2.2).
+        scales.real_server =
+            if scales.client == NO_SCALE { NO_SCALE } else { options.window_scale };
+        if scales.real_server != scales.ours {
+            flags |= flag::RESCALE;
+        }
+        slot.scales.store(scales.to_bits());
+        slot.outbound.window.store(u32::from(tcp.window));
+        slot.inbound.window.store(handshake.window);
+        slot.outbound.last_seen.store(now);
+        slot.punted.store(0);
+        let d = slot.cookie.load().wrapping_sub(tcp.seq.0);
+        slot.word.publish(Word { state: TcpState::Established, flags, d }.to_bits());
+        self.count(Counter::Established);
+        self.state_changed(now, found.index);
+        let inbound = Found { direction: Direction::Inbound, ..found };
+        for kept in handshake.early.segments() {
+            self.pass_on(now, inbound, &kept.frame);
+        }
+    }
+
+    /// Notes which options a real server has refused, so that no further client of its service
+    /// is offered them (SPEC A7).
+    fn learn(&mut self, service: u32, handshake: &Handshake, options: &options::Options) {
+        let mut refused = 0;
+        if handshake.syn.sack_permitted && !options.sack_permitted {
+            refused |= ServiceEntry::NO_SACK;
+        }
+        if handshake.syn.window_scale != NO_SCALE && options.window_scale == NO_SCALE {
+            refused |= ServiceEntry::NO_WINDOW_SCALE;
+        }
+        if handshake.timestamps.is_some() && options.timestamps.is_none() {
+            refused |= ServiceEntry::NO_TIMESTAMP;
+        }
+        let Some(found) = self.services.get_mut(service as usize) else { return };
+        if found.refused | refused != found.refused {
+            found.refused |= refused;
+            self.request(Request::ServiceChanged(service));
+        }
+    }
+
+    /// The real server did not hear that we accepted.
+    fn acknowledge_again(&mut self, index: u32, arrived: &Arrived<'_>) {
+        let Some(options) = parse_options(arrived.frame) else {
+            return self.count(Counter::RsInvalid);
+        };
+        let Some(slot) = self.table.slot(index) else { return };
+        let tcp = &arrived.packet.tcp;
+        if slot.cookie.load().wrapping_sub(tcp.seq.0) != slot.state().d {
+            return self.count(Counter::RsInvalid);
+        }
+        let window = slot.inbound.window.load();
+        let scale = Scales::from_bits(slot.scales.load()).client;
+        let shift = if scale == NO_SCALE { 0 } else { scale };
+        let says = Says {
+            flags: Flags::ACK,
+            seq: tcp.ack,
+            ack: tcp.seq.add(1),
+            window: u16::try_from(window >> shift).unwrap_or(u16::MAX),
+            syn: None,
+            // It echoes the last clock of ours that it heard, so this one does not step back.
+            timestamps: options
+                .timestamps
+                .map(|theirs| Timestamps { value: theirs.echo, echo: theirs.value }),
+        };
+        self.say(index, Direction::Inbound, &says);
+    }
+
+    /// The real server refuses (SPEC A10).
+    fn refused(&mut self, now: u64, index: u32) {
+        self.count(Counter::RsRefused);
+        self.reset_client(index);
+        self.end_handshake(index);
+        if let Some(slot) = self.table.slot(index) {
+            let word = Word { state: TcpState::Close, flags: flag::PROXIED, d: 0 };
+            slot.word.publish(word.to_bits());
+        }
+        self.state_changed(now, index);
+    }
+
+    /// The tuple lives on at the real server, in TIME_WAIT or ESTABLISHED (SPEC A6).
+    fn bare_ack(&mut self, now: u64, index: u32, arrived: &Arrived<'_>) {
+        self.count(Counter::RsBareAck);
+        self.say(index, Direction::Inbound, &Says::reset(arrived.packet.tcp.ack));
+        let Some(session) = self.sessions.get_mut(index as usize) else { return };
+        let (service, server) = (session.service, session.server);
+        let Some(handshake) = session.handshake.as_deref_mut() else { return };
+        handshake.bare_acks += 1;
+        let forwarding = self.server(service, server).map(|spec| spec.forwarding);
+        let again = self
+            .sessions
+            .get(index as usize)
+            .and_then(|session| session.handshake.as_deref())
+            .map_or(0, |handshake| handshake.bare_acks);
+        if again < MAX_BARE_ACKS {
+            self.send_syn(now, index);
+        } else if again == MAX_BARE_ACKS && forwarding == Some(Forwarding::FullNat) {
+            self.redirect(now, index, server);
+        }
+        // Under NAT the port is the client's; the timer tries again, then another server.
+    }
+
+    /// Points a session that waits for its real server at `server`, from a fresh local port, and
+    /// starts over with it. Says whether it could.
+    fn redirect(&mut self, now: u64, index: u32, server: u32) -> bool {
+        let Some(service) = self.sessions.get(index as usize).map(|session| session.service) else {
+            return false;
+        };
+        let Some(spec) = self.server(service, server) else { return false };
+        let Some(slot) = self.table.slot(index) else { return false };
+        let old = slot.ends();
+        let local = match self.local_end(service, &spec, old.client) {
+            Ok(local) => local,
+            Err(counter) => {
+                self.count(counter);
+                return false;
+            }
+        };
+        let ends = Ends { local, real: spec.address, ..old };
+        let isn = self.isn(&ends.outbound(), now);
+        let Some(slot) = self.table.slot(index) else { return false };
+        self.table.remove(&old.outbound(), index, Direction::Outbound);
+        slot.set_ends(&ends);
+        slot.next_hop_in.store(spec.next_hop);
+        slot.real_server.store(server);
+        let f = match spec.forwarding {
+            Forwarding::Nat => 0,
+            Forwarding::FullNat => isn.since(SeqNumber(slot.client_isn.load())),
+        };
+        slot.f.store(f);
+        slot.punted.store(0);
+        if !self.table.insert(&ends.outbound(), index, Direction::Outbound) {
+            self.count(Counter::IndexFull);
+            return false;
+        }
+        let session = self.sessions.get_mut(index as usize);
+        if let Some(handshake) = session.and_then(|session| session.handshake.as_deref_mut()) {
+            handshake.retransmissions = 0;
+        }
+        self.send_syn(now, index);
+        self.wheel.arm(index, now + SYN_TIMEOUT_MS);
+        true
+    }
+
+    /// The real server has not answered (SPEC A9).
+    pub(crate) fn handshake_timeout(&mut self, now: u64, index: u32) {
+        let retries = self.config.syn_retry;
+        let Some(session) = self.sessions.get_mut(index as usize) else { return };
+        let (service, server) = (session.service, session.server);
+        let Some(handshake) = session.handshake.as_deref_mut() else { return };
+        if handshake.retransmissions < retries {
+            handshake.retransmissions += 1;
+            let wait = SYN_TIMEOUT_MS << handshake.retransmissions.min(6);
+            self.count(Counter::SynRetransmitted);
+            self.send_syn(now, index);
+            return self.wheel.arm(index, now + wait);
+        }
+        let second = std::mem::replace(&mut handshake.second_server, true);
+        self.reset_real_server(index);
+        if !second && let Some(other) = self.schedule(service, Some(server)) {
+            self.move_to(index, other);
+            if self.redirect(now, index, other) {
+                return self.count(Counter::SecondServer);
+            }
+        }
+        self.count(Counter::RsError);
+        self.reset_client(index);
+        self.retire(now, index);
+    }
+
+    /// Resets a client whose real server never answered: it has had nothing but our SYN/ACK.
+    fn reset_client(&mut self, index: u32) {
+        let Some(slot) = self.table.slot(index) else { return };
+        let says = Says {
+            flags: Flags::RST.with(Flags::ACK),
+            ack: SeqNumber(slot.client_isn.load()).add(1),
+            ..Says::reset(SeqNumber(slot.cookie.load()).add(1))
+        };
+        self.say(index, Direction::Outbound, &says);
+    }
+
+    /// Forgets a session's handshake and gives its store back.
+    pub(crate) fn end_handshake(&mut self, index: u32) {
+        let session = self.sessions.get_mut(index as usize);
+        if let Some(handshake) = session.and_then(|session| session.handshake.take()) {
+            self.early_bytes -= handshake.early.bytes();
+        }
+    }
+}
+
+/// The options of a segment that came up a ring.
+pub(crate) fn parse_options(frame: &[u8]) -> Option<options::Options> {
+    let mut bytes = [0u8; MAX_FRAME];
+    let (mut buffer, packet) = copy(&mut bytes, frame)?;
+    options::parse(&mut buffer, &packet).ok()
+}

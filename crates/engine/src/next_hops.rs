@@ -1,0 +1,115 @@
+//! Where frames go: gateways towards real servers, which the kernel's routes name, and the
+//! neighbours that clients' frames came from (LVS: `fast_response_xmit`).
+//!
+//! Both live in one array of [`MAX_NEXT_HOPS`] entries; entries are never given back, because
+//! there are as many as neighbours, and sessions hold their numbers. A neighbour whose MAC
+//! changes is one write. One that the kernel forgets keeps its last MAC until a new one is
+//! known: the kernel's own entries age while only XDP sends to them.
+
+use std::collections::HashMap;
+
+use seawall_fastpath::Addr;
+use seawall_fastpath::layout::{MAX_NEXT_HOPS, NextHop};
+use seawall_wire::ethernet::MacAddr;
+
+/// An interface that the packet path runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Its MTU, in bytes of IP packet.
+    pub mtu: u32,
+}
+
+/// A neighbour, as a route names it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Gateway {
+    /// The interface it is on.
+    pub interface: u32,
+    /// Its address: the router's, or the real server's own.
+    pub address: Addr,
+}
+
+/// The numbers of next hops.
+#[derive(Debug, Default)]
+pub(crate) struct NextHops {
+    interfaces: HashMap<u32, Interface>,
+    gateways: HashMap<Gateway, u32>,
+    learned: HashMap<(u32, MacAddr), u32>,
+}
+
+impl NextHops {
+    /// Sets what interface `index` is, in the entries that leave by it too.
+    pub(crate) fn set_interface(&mut self, hops: &[NextHop], index: u32, interface: Interface) {
+        self.interfaces.insert(index, interface);
+        for hop in hops.iter().take(self.used() as usize + 1) {
+            if hop.interface.load() == index {
+                hop.set_source(interface.mac);
+                hop.mtu.store(interface.mtu);
+            }
+        }
+    }
+
+    /// The number of the entry towards `gateway`, made if there is none.
+    pub(crate) fn gateway(&mut self, hops: &[NextHop], gateway: Gateway) -> Option<u32> {
+        if let Some(index) = self.gateways.get(&gateway) {
+            return Some(*index);
+        }
+        let index = self.make(hops, gateway.interface, None)?;
+        self.gateways.insert(gateway, index);
+        Some(index)
+    }
+
+    /// The number of the entry towards the neighbour that a frame came from.
+    pub(crate) fn learned(
+        &mut self,
+        hops: &[NextHop],
+        interface: u32,
+        neighbour: MacAddr,
+    ) -> Option<u32> {
+        if let Some(index) = self.learned.get(&(interface, neighbour)) {
+            return Some(*index);
+        }
+        let index = self.make(hops, interface, Some(neighbour))?;
+        self.learned.insert((interface, neighbour), index);
+        Some(index)
+    }
+
+    /// The gateways, and the numbers of their entries.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = (Gateway, u32)> {
+        self.gateways.iter().map(|(gateway, index)| (*gateway, *index))
+    }
+
+    /// The gateway behind an entry, if it is one.
+    pub(crate) fn gateway_of(&self, index: u32) -> Option<Gateway> {
+        self.gateways.iter().find(|(_, at)| **at == index).map(|(gateway, _)| *gateway)
+    }
+
+    /// The number of the entry towards `gateway`, if there is one.
+    pub(crate) fn existing(&self, gateway: Gateway) -> Option<u32> {
+        self.gateways.get(&gateway).copied()
+    }
+
+    fn used(&self) -> u32 {
+        (self.gateways.len() + self.learned.len()) as u32
+    }
+
+    fn make(
+        &mut self,
+        hops: &[NextHop],
+        interface: u32,
+        destination: Option<MacAddr>,
+    ) -> Option<u32> {
+        let ours = self.interfaces.get(&interface)?;
+        let index = self.used() + 1;
+        if index >= MAX_NEXT_HOPS {
+            return None;
+        }
+        let hop = hops.get(index as usize)?;
+        hop.interface.store(interface);
+        hop.mtu.store(ours.mtu);
+        hop.set_source(ours.mac);
+        hop.set_destination(destination);
+        Some(index)
+    }
+}

@@ -1,0 +1,82 @@
+//! Local addresses and ports for FULLNAT (SPEC C6).
+
+use seawall_fastpath::Endpoint;
+
+use crate::desired::LocalPool;
+
+/// Ports tried for one connection over all addresses (LVS: `fullnat_lport_tries`).
+pub(crate) const MAX_TRIES: u32 = 10_000;
+
+/// A pool and where its next search starts.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    pool: LocalPool,
+    next_address: usize,
+    next_port: Vec<u32>,
+}
+
+impl Ports {
+    pub(crate) fn new(pool: LocalPool) -> Self {
+        let next_port = vec![0; pool.addresses.len()];
+        Self { pool, next_address: 0, next_port }
+    }
+
+    /// The next endpoint that `is_free`: addresses in turn, on each the ports in turn, and the
+    /// next address before giving up. `None` after [`MAX_TRIES`] ports or when all were tried.
+    pub(crate) fn allocate(&mut self, is_free: impl Fn(Endpoint) -> bool) -> Option<Endpoint> {
+        let count = self.pool.addresses.len();
+        let ports = u32::from(self.pool.port_max) + 1 - u32::from(self.pool.port_min);
+        let tries = MAX_TRIES.div_ceil(count.max(1) as u32).min(ports);
+        for _ in 0..count {
+            let at = self.next_address % count;
+            self.next_address = at + 1;
+            let address = *self.pool.addresses.get(at)?;
+            let next = self.next_port.get_mut(at)?;
+            for _ in 0..tries {
+                let port = self.pool.port_min + (*next % ports) as u16;
+                *next = (*next + 1) % ports;
+                let endpoint = Endpoint { address, port };
+                if is_free(endpoint) {
+                    return Some(endpoint);
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ports;
+    use crate::desired::LocalPool;
+    use seawall_fastpath::Addr;
+    use std::collections::HashSet;
+
+    fn ports(addresses: u32, port_min: u16, port_max: u16) -> Ports {
+        let addresses = (1..=addresses).map(Addr::v4).collect();
+        Ports::new(LocalPool { addresses, port_min, port_max })
+    }
+
+    /// PEERS (d), alibaba/LVS #12: "no port available" while other addresses had some.
+    #[test]
+    fn every_port_of_every_address_before_giving_up() {
+        let mut ports = ports(3, 65_530, 65_535);
+        let mut taken = HashSet::new();
+        while let Some(endpoint) = ports.allocate(|endpoint| !taken.contains(&endpoint)) {
+            assert!((65_530..=65_535).contains(&endpoint.port));
+            assert!(taken.insert(endpoint));
+        }
+        assert_eq!(taken.len(), 18);
+        let freed = *taken.iter().next().unwrap();
+        taken.remove(&freed);
+        assert_eq!(ports.allocate(|endpoint| !taken.contains(&endpoint)), Some(freed));
+    }
+
+    #[test]
+    fn addresses_take_turns() {
+        let mut ports = ports(2, 5000, 65_535);
+        let got: Vec<_> = (0..4).filter_map(|_| ports.allocate(|_| true)).collect();
+        let expected = [(1, 5000), (2, 5000), (1, 5001), (2, 5001)];
+        assert_eq!(got.iter().map(|e| (e.address.0[3], e.port)).collect::<Vec<_>>(), expected);
+    }
+}

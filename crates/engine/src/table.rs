@@ -1,0 +1,218 @@
+//! The session array from the engine's side: slots taken and given back, index entries put in
+//! and taken out.
+
+use std::collections::VecDeque;
+
+use seawall_fastpath::layout::{Bucket, Entry, Settings, Slot, first_bucket, second_bucket, tag};
+use seawall_fastpath::native::Memory;
+use seawall_fastpath::{Direction, Hit, Sessions, Tuple, find};
+
+/// How long a slot rests between its last index entry and its next use, in milliseconds. An XDP
+/// program that still holds it is done within microseconds; records that name it are told apart
+/// by the generation.
+pub const GRACE_MS: u64 = 100;
+
+/// The slots and the index.
+#[derive(Debug)]
+pub(crate) struct Table<M> {
+    memory: M,
+    free: Vec<u32>,
+    resting: VecDeque<(u64, u32)>,
+}
+
+/// The shared arrays as [`find`] wants them.
+struct View<'a, M>(&'a M);
+
+impl<M: Memory> Sessions for View<'_, M> {
+    fn bucket(&self, index: u32) -> Option<&Bucket> {
+        self.0.index().get(index as usize)
+    }
+
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        self.0.slots().get(index as usize)
+    }
+}
+
+/// A session that a tuple leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Found {
+    pub(crate) index: u32,
+    pub(crate) direction: Direction,
+}
+
+impl<M: Memory> Table<M> {
+    /// All slots of `memory` but the first, which stands for none.
+    pub(crate) fn new(memory: M) -> Self {
+        let count = memory.slots().len() as u32;
+        Self { memory, free: (1..count).rev().collect(), resting: VecDeque::new() }
+    }
+
+    pub(crate) fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        self.memory.settings()
+    }
+
+    pub(crate) fn slot(&self, index: u32) -> Option<&Slot> {
+        self.memory.slots().get(index as usize)
+    }
+
+    /// Takes a free slot.
+    pub(crate) fn allocate(&mut self, now: u64) -> Option<u32> {
+        while let Some((since, index)) = self.resting.front().copied() {
+            if since + GRACE_MS > now {
+                break;
+            }
+            self.resting.pop_front();
+            self.free.push(index);
+        }
+        self.free.pop()
+    }
+
+    /// Gives a slot back that no index entry leads to.
+    pub(crate) fn release(&mut self, index: u32, now: u64) {
+        if let Some(slot) = self.slot(index) {
+            slot.word.publish(0);
+            slot.generation.fetch_add(1);
+            self.resting.push_back((now, index));
+        }
+    }
+
+    /// The session that `tuple` belongs to.
+    pub(crate) fn find(&self, tuple: &Tuple) -> Option<Found> {
+        let hash = self.hash(tuple);
+        let view = View(&self.memory);
+        let hit: Option<Hit<'_>> = find(&view, self.settings(), tuple, hash);
+        hit.map(|hit| Found { index: hit.index, direction: hit.direction })
+    }
+
+    /// Publishes that `tuple` leads to slot `index`: into the emptier of its two buckets, or
+    /// the stash. Says whether there was room.
+    pub(crate) fn insert(&self, tuple: &Tuple, index: u32, direction: Direction) -> bool {
+        let hash = self.hash(tuple);
+        let entry = Entry { tag: tag(hash), direction, slot: index }.to_bits();
+        let mask = self.settings().bucket_mask.load();
+        let (first, second) = (first_bucket(hash, mask), second_bucket(hash, mask));
+        let (fuller, emptier) =
+            if self.load(first) <= self.load(second) { (second, first) } else { (first, second) };
+        if self.put(emptier, entry) || self.put(fuller, entry) {
+            return true;
+        }
+        // Readers look into the stash only while it is announced, so announce first.
+        self.settings().stashed.fetch_add(1);
+        let put = self.put(mask.wrapping_add(1), entry);
+        if !put {
+            self.settings().stashed.fetch_add(u32::MAX);
+        }
+        put
+    }
+
+    /// Takes back what [`Table::insert`] published.
+    pub(crate) fn remove(&self, tuple: &Tuple, index: u32, direction: Direction) {
+        let hash = self.hash(tuple);
+        let entry = Entry { tag: tag(hash), direction, slot: index }.to_bits();
+        let mask = self.settings().bucket_mask.load();
+        if self.take(first_bucket(hash, mask), entry) || self.take(second_bucket(hash, mask), entry)
+        {
+            return;
+        }
+        if self.take(mask.wrapping_add(1), entry) {
+            self.settings().stashed.fetch_add(u32::MAX);
+        }
+    }
+
+    fn hash(&self, tuple: &Tuple) -> u64 {
+        tuple.hash(self.settings().index_key.get())
+    }
+
+    fn bucket(&self, index: u32) -> Option<&Bucket> {
+        self.memory.index().get(index as usize)
+    }
+
+    fn load(&self, bucket: u32) -> usize {
+        self.bucket(bucket)
+            .map_or(0, |bucket| bucket.entries.iter().filter(|entry| entry.load() != 0).count())
+    }
+
+    fn put(&self, bucket: u32, entry: u64) -> bool {
+        self.bucket(bucket)
+            .is_some_and(|bucket| bucket.entries.iter().any(|cell| cell.replace_if(0, entry)))
+    }
+
+    fn take(&self, bucket: u32, entry: u64) -> bool {
+        self.bucket(bucket)
+            .is_some_and(|bucket| bucket.entries.iter().any(|cell| cell.replace_if(entry, 0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GRACE_MS, Table};
+    use seawall_fastpath::layout::Ends;
+    use seawall_fastpath::native::{Memory, NativeMemory};
+    use seawall_fastpath::{Addr, Direction, Endpoint};
+
+    fn ends(number: u32) -> Ends {
+        let end = |address, port| Endpoint { address: Addr::v4(address), port };
+        Ends {
+            client: end(number, 1000),
+            vip: end(1, 80),
+            local: end(2, (number % 60_000) as u16),
+            real: end(number / 60_000, 8080),
+        }
+    }
+
+    /// At half load, with two choices, everything has a place, is found, and is gone again.
+    #[test]
+    fn a_full_table_finds_all_and_forgets_all() {
+        const SESSIONS: u32 = 20_000;
+        let mut table = Table::new(NativeMemory::new(SESSIONS));
+        for number in 0..SESSIONS {
+            let index = table.allocate(0).expect("as many slots as sessions");
+            table.slot(index).unwrap().set_ends(&ends(number));
+            assert!(table.insert(&ends(number).inbound(), index, Direction::Inbound));
+            assert!(table.insert(&ends(number).outbound(), index, Direction::Outbound));
+        }
+        assert_eq!(table.allocate(0), None);
+        for number in 0..SESSIONS {
+            let found = table.find(&ends(number).inbound()).expect("inserted");
+            assert_eq!(table.slot(found.index).unwrap().ends(), ends(number));
+            assert_eq!(table.find(&ends(number).outbound()).unwrap().index, found.index);
+            table.remove(&ends(number).inbound(), found.index, Direction::Inbound);
+            table.remove(&ends(number).outbound(), found.index, Direction::Outbound);
+            assert_eq!(table.find(&ends(number).inbound()), None);
+            table.release(found.index, 5);
+        }
+        let left = table.memory().index().iter().flat_map(|bucket| &bucket.entries);
+        assert_eq!(left.filter(|entry| entry.load() != 0).count(), 0);
+        assert_eq!(table.settings().stashed.load(), 0);
+        assert_eq!(table.allocate(5 + GRACE_MS - 1), None, "slots rest");
+        assert!(table.allocate(5 + GRACE_MS).is_some());
+    }
+
+    /// More tuples in two buckets than they hold go to the stash, and are found there.
+    #[test]
+    fn the_stash_takes_the_overflow() {
+        let mut table = Table::new(NativeMemory::new(2));
+        table.settings().bucket_mask.store(0);
+        let mut placed = Vec::new();
+        let index = table.allocate(0).unwrap();
+        for number in 0..20 {
+            table.slot(index).unwrap().set_ends(&ends(number));
+            if table.insert(&ends(number).inbound(), index, Direction::Inbound) {
+                placed.push(number);
+            }
+        }
+        assert_eq!((placed.len(), table.settings().stashed.load()), (16, 8));
+        for number in &placed {
+            table.slot(index).unwrap().set_ends(&ends(*number));
+            assert!(table.find(&ends(*number).inbound()).is_some());
+        }
+        for number in placed {
+            table.remove(&ends(number).inbound(), index, Direction::Inbound);
+        }
+        assert_eq!(table.settings().stashed.load(), 0);
+    }
+}

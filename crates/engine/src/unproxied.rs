@@ -1,0 +1,119 @@
+//! Services without the proxy: the client's SYN goes to the real server, as in IPVS.
+//!
+//! Anybody can make these sessions, so those that no client has confirmed may take only a share
+//! of the table (SPEC B6).
+
+use seawall_fastpath::layout::{Ends, NO_SCALE, Scales, Word, flag};
+use seawall_fastpath::native::Memory;
+use seawall_fastpath::{Direction, TcpState};
+use seawall_wire::SeqNumber;
+
+use crate::counters::Counter;
+use crate::desired::Forwarding;
+use crate::engine::{Arrived, Engine, Opening};
+use crate::handshake::parse_options;
+use crate::table::Found;
+
+/// Of the sessions, one in this many may be unconfirmed.
+const SHARE: u32 = 4;
+
+impl<M: Memory> Engine<M> {
+    /// A SYN to a service without the proxy.
+    pub(crate) fn handle_unproxied(&mut self, now: u64, arrived: &Arrived<'_>) {
+        if let Some(found) = arrived.found {
+            let Some(slot) = self.table.slot(found.index) else { return };
+            let state = slot.state().state;
+            if found.direction == Direction::Outbound
+                || matches!(state, TcpState::SynRecv | TcpState::Established | TcpState::SynSent)
+            {
+                return self.pass_on_syn(now, found, state, arrived);
+            }
+            if state != TcpState::Close {
+                self.reset_real_server(found.index);
+            }
+            self.retire(now, found.index);
+        }
+        if let Err(counter) = self.open_unproxied(now, arrived) {
+            self.count(counter);
+        }
+    }
+
+    fn pass_on_syn(&mut self, now: u64, found: Found, state: TcpState, arrived: &Arrived<'_>) {
+        if state == TcpState::SynSent {
+            return self.count(Counter::RecordInvalid);
+        }
+        self.pass_on(now, found, arrived.frame);
+    }
+
+    fn open_unproxied(&mut self, now: u64, arrived: &Arrived<'_>) -> Result<(), Counter> {
+        if self.unproven >= self.sessions.len() as u32 / SHARE {
+            return Err(Counter::ExceededUnproxied);
+        }
+        let packet = &arrived.packet;
+        let service = arrived.service;
+        let options = parse_options(arrived.frame).ok_or(Counter::RecordInvalid)?;
+        let server = self.schedule(service, None).ok_or(Counter::NoDestination)?;
+        let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
+        let client = packet.tuple.source;
+        let local = self.local_end(service, &spec, client)?;
+        let ends = Ends { client, vip: packet.tuple.destination, local, real: spec.address };
+        let hops = self.table.memory().next_hops();
+        let next_hop_out = self
+            .next_hops
+            .learned(hops, arrived.interface, packet.ethernet.source)
+            .ok_or(Counter::NextHopsFull)?;
+        let client_isn = packet.tcp.seq;
+        let mut flags = 0;
+        let (mut f, mut ts_in) = (0, 0);
+        if spec.forwarding == Forwarding::FullNat {
+            f = self.isn(&ends.outbound(), now).since(client_isn);
+            if let Some(timestamps) = options.timestamps {
+                flags = flag::TIMESTAMPS;
+                ts_in = self.local_clock(local.address, now).wrapping_sub(timestamps.value);
+            }
+        }
+        let scale = options.window_scale;
+        let index = self.open(
+            now,
+            &Opening {
+                service,
+                server,
+                ends,
+                next_hop_out,
+                cookie: SeqNumber(0),
+                client_isn,
+                f,
+                ts_in,
+                scales: Scales { client: scale, ours: scale, real_server: scale },
+                word: Word { state: TcpState::SynRecv, flags, d: 0 },
+            },
+        )?;
+        if let Some(session) = self.sessions.get_mut(index as usize) {
+            session.unproven = true;
+            self.unproven += 1;
+        }
+        self.wheel.arm(index, now + self.config.timeouts.get(TcpState::SynRecv));
+        self.count(Counter::SynSent);
+        self.pass_on(now, Found { index, direction: Direction::Inbound }, arrived.frame);
+        Ok(())
+    }
+
+    /// The real server's SYN/ACK: it goes on to the client, and says how windows are scaled.
+    pub(crate) fn unproxied_syn_ack(&mut self, now: u64, found: Found, arrived: &Arrived<'_>) {
+        let Some(options) = parse_options(arrived.frame) else {
+            return self.count(Counter::RsInvalid);
+        };
+        let Some(slot) = self.table.slot(found.index) else { return };
+        let offered = Scales::from_bits(slot.scales.load()).client;
+        let scales = if offered == NO_SCALE || options.window_scale == NO_SCALE {
+            Scales { client: NO_SCALE, ours: NO_SCALE, real_server: NO_SCALE }
+        } else {
+            let server = options.window_scale;
+            Scales { client: offered, ours: server, real_server: server }
+        };
+        slot.scales.store(scales.to_bits());
+        // No acknowledgment of the client's is known yet; this is the one that must come.
+        slot.inbound.ack.store(arrived.packet.tcp.seq.add(1).0);
+        self.pass_on(now, found, arrived.frame);
+    }
+}
