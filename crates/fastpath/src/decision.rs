@@ -12,7 +12,7 @@ use crate::{Action, Reason, Verdict};
 pub(crate) struct Decision {
     fate: Fate,
     interface: u32,
-    reason: Reason,
+    pub(crate) reason: Reason,
 }
 
 #[derive(Clone, Copy)]

@@ -26,6 +26,7 @@ pub mod layout;
 pub mod native;
 pub mod options;
 pub mod packet;
+mod plan;
 mod process;
 mod reason;
 pub mod segment;

@@ -78,10 +78,7 @@ impl Network {
         };
         let tuple = Tuple {
             source: Endpoint { address: Addr::v4(ip.source), port: tcp.source_port },
-            destination: Endpoint {
-                address: Addr::v4(ip.destination),
-                port: tcp.destination_port,
-            },
+            destination: Endpoint { address: Addr::v4(ip.destination), port: tcp.destination_port },
         };
         Ok(Packet { ethernet, ip, tcp, tuple, l3, l4 })
     }

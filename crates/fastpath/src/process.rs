@@ -8,16 +8,14 @@ use crate::decision::Decision;
 use crate::embryo::{self, Admission};
 use crate::layout::{
     AddressEntry, AddressKey, HEARTBEAT_LIMIT_MS, RecordHeader, RecordKind, ServiceEntry,
-    ServiceKey, Settings, flag, switch,
+    ServiceKey, Settings, switch,
 };
 use crate::options;
 use crate::packet::{Network, Packet};
+use crate::plan::{self, Owner, Plan};
 use crate::splice::splice;
-use crate::tables::{Hit, Ring, Tables, find};
+use crate::tables::{Ring, Tables, find};
 use crate::{Addr, Direction, Frame, Reason, TcpState, Verdict, synack};
-
-/// How often a SYN on an established session goes to the real server, in milliseconds (SPEC A1).
-const SYN_INTERVAL_MS: u64 = 1_000;
 
 /// Decides about the frame that came in on interface `ingress`, changes it accordingly, and
 /// counts the one reason.
@@ -65,21 +63,6 @@ fn decide_other<T: Tables>(ip: &ipv4::Header, tables: &T) -> Decision {
     Decision::pass(Reason::PassNotOurs)
 }
 
-/// What is to be done with a TCP segment, once it is clear whose it is.
-enum Plan<'a> {
-    /// This, at once.
-    Decided(Decision),
-    /// Answer the SYN with a cookie.
-    Answer(ServiceEntry),
-    /// Take the ACK if its cookie is right. With a session: it is over, and if the cookie is
-    /// wrong the segment still belongs to it.
-    Accept(ServiceEntry, Option<Hit<'a>>),
-    /// Give it to the engine.
-    Punt(RecordKind, ServiceEntry, Option<Hit<'a>>),
-    /// Translate and send.
-    Forward(Hit<'a>),
-}
-
 #[inline(always)]
 fn decide_tcp<F: Frame, T: Tables>(
     frame: &mut F,
@@ -90,8 +73,8 @@ fn decide_tcp<F: Frame, T: Tables>(
     let Some(settings) = tables.settings() else { return Decision::pass(Reason::PassNotOurs) };
     let service = tables.service(&ServiceKey::tcp(packet.tuple.destination));
     let hash = packet.tuple.hash(settings.index_key.get());
-    let hit = find(tables, settings, &packet.tuple, hash);
-    if service.is_none() && hit.is_none() {
+    let owner = Owner::new(service, find(tables, settings, &packet.tuple, hash));
+    if !owner.is_service && !owner.is_session() {
         return decide_stray(packet, tables);
     }
     if let Err(reason) = packet.check(frame, tables.interface(ingress)) {
@@ -101,43 +84,44 @@ fn decide_tcp<F: Frame, T: Tables>(
         return Decision::drop(Reason::FlagsImpossible);
     }
     let now = tables.now();
-    let mut plan = match (hit, service) {
-        (Some(hit), service) => plan_session(packet, settings, now, hit, service),
-        (None, Some(service)) => plan_newcomer(packet, service),
-        (None, None) => Plan::Decided(Decision::pass(Reason::PassNotOurs)),
+    let mut plan = if owner.is_session() {
+        let Some(slot) = tables.slot(owner.slot) else {
+            return Decision::drop(Reason::NotSetUp);
+        };
+        plan::of_session(packet, settings, now, &owner, slot)
+    } else {
+        plan::newcomer(packet, owner.service)
     };
     let mut detail = 0;
-    if let Plan::Accept(service, over) = plan {
-        match admit(frame, packet, settings, tables, hash, now) {
+    if let Plan::Accept = plan {
+        plan = match admit(frame, packet, settings, tables, hash, now) {
+            Ok(_) if owner.service.has(ServiceEntry::DEFER) && packet.payload() == 0 => {
+                Plan::Drop(Reason::NullAck)
+            }
             Ok((kind, offer)) => {
                 detail = offer;
-                plan = if service.has(ServiceEntry::DEFER) && packet.payload() == 0 {
-                    Plan::Decided(Decision::drop(Reason::NullAck))
-                } else {
-                    Plan::Punt(kind, service, over)
-                };
+                Plan::Punt(kind)
             }
-            Err(reason) => {
-                plan = match over {
-                    Some(hit) => Plan::Forward(hit),
-                    None => Plan::Decided(Decision::drop(reason)),
-                };
-            }
-        }
+            Err(_) if owner.is_session() => Plan::Forward,
+            Err(reason) => Plan::Drop(reason),
+        };
     }
     match plan {
-        Plan::Decided(decision) => decision,
-        Plan::Accept(..) => Decision::drop(Reason::TcpDrop),
-        Plan::Answer(service) => answer(frame, packet, settings, service, ingress, now),
-        Plan::Punt(kind, service, hit) => {
-            if kind == RecordKind::Accepted
+        Plan::Drop(reason) => Decision::drop(reason),
+        Plan::Accept => Decision::drop(Reason::TcpDrop),
+        Plan::Answer => answer(frame, packet, settings, owner.service, ingress, now),
+        Plan::Punt(kind) => {
+            let record = Record { kind, ingress, owner, detail, now };
+            let decision = punt(frame, settings, tables, &record);
+            // Only now: a client whose ACK was lost here must be able to prove itself again.
+            if decision.reason == Reason::Accepted
                 && let Some(word) = tables.embryo(hash)
             {
                 embryo::note(word, hash, now);
             }
-            punt(frame, settings, tables, &Record { kind, ingress, service, hit, detail, now })
+            decision
         }
-        Plan::Forward(hit) => forward(frame, packet, tables, ingress, now, hit),
+        Plan::Forward => forward(frame, packet, tables, ingress, now, &owner),
     }
 }
 
@@ -155,88 +139,6 @@ fn decide_stray<T: Tables>(packet: &Packet, tables: &T) -> Decision {
             Decision::drop(Reason::LocalNoSession)
         }
         _ => Decision::pass(Reason::PassNotOurs),
-    }
-}
-
-/// A segment to a service that belongs to no session.
-#[inline(always)]
-fn plan_newcomer<'a>(packet: &Packet, service: ServiceEntry) -> Plan<'a> {
-    let flags = packet.tcp.flags;
-    let syn = flags.contains(Flags::SYN);
-    let ack = flags.contains(Flags::ACK);
-    if syn && !ack {
-        return plan_syn(service, None);
-    }
-    if service.has(ServiceEntry::SYNPROXY) && ack && !syn && !flags.contains(Flags::RST) {
-        return Plan::Accept(service, None);
-    }
-    Plan::Decided(Decision::drop(Reason::TcpDrop))
-}
-
-#[inline(always)]
-fn plan_syn(service: ServiceEntry, hit: Option<Hit<'_>>) -> Plan<'_> {
-    if !service.has(ServiceEntry::USABLE) {
-        Plan::Decided(Decision::drop(Reason::NoDestination))
-    } else if service.has(ServiceEntry::SYNPROXY) {
-        Plan::Answer(service)
-    } else {
-        Plan::Punt(RecordKind::Unproxied, service, hit)
-    }
-}
-
-/// A segment that belongs to a session.
-#[inline(always)]
-fn plan_session<'a>(
-    packet: &Packet,
-    settings: &Settings,
-    now: u64,
-    hit: Hit<'a>,
-    service: Option<ServiceEntry>,
-) -> Plan<'a> {
-    let word = hit.slot.state();
-    let flags = packet.tcp.flags;
-    let syn = flags.contains(Flags::SYN);
-    let none = ServiceEntry { id: 0, flags: 0 };
-    match hit.direction {
-        Direction::Outbound => {
-            let handshake =
-                syn && (word.flags & flag::PROXIED != 0 || word.state == TcpState::SynRecv);
-            if word.state == TcpState::SynSent || handshake {
-                return Plan::Punt(RecordKind::FromRealServer, none, Some(hit));
-            }
-            Plan::Forward(hit)
-        }
-        Direction::Inbound if syn => match (word.state, service) {
-            (TcpState::Established, _) => {
-                let last = &hit.slot.inbound.syn_forwarded;
-                if now.wrapping_sub(last.load()) < SYN_INTERVAL_MS {
-                    return Plan::Decided(Decision::drop(Reason::SynLimited));
-                }
-                last.store(now);
-                Plan::Forward(hit)
-            }
-            (TcpState::SynRecv, _) => Plan::Forward(hit),
-            (_, Some(service)) => plan_syn(service, Some(hit)),
-            (_, None) => Plan::Decided(Decision::drop(Reason::TcpDrop)),
-        },
-        Direction::Inbound => {
-            if word.state == TcpState::SynSent {
-                return Plan::Punt(RecordKind::FromClient, none, Some(hit));
-            }
-            let reusable = settings.switches.load() & switch::reuse(word.state) != 0;
-            let acks = flags.contains(Flags::ACK) && !flags.contains(Flags::RST);
-            match service {
-                Some(service)
-                    if reusable
-                        && acks
-                        && service.has(ServiceEntry::SYNPROXY)
-                        && packet.tcp.ack.0.wrapping_sub(1) != hit.slot.cookie.load() =>
-                {
-                    Plan::Accept(service, Some(hit))
-                }
-                _ => Plan::Forward(hit),
-            }
-        }
     }
 }
 
@@ -280,7 +182,8 @@ fn admit<F: Frame, T: Tables>(
 
 #[inline(always)]
 fn heart_beats(settings: &Settings, now: u64) -> bool {
-    now.wrapping_sub(settings.heartbeat.load()) <= HEARTBEAT_LIMIT_MS
+    // Signed: the worker may have written a later time since this packet's clock was read.
+    now.wrapping_sub(settings.heartbeat.load()) as i64 <= HEARTBEAT_LIMIT_MS as i64
 }
 
 #[inline(always)]
@@ -301,11 +204,10 @@ fn answer<F: Frame>(
     }
 }
 
-struct Record<'a> {
+struct Record {
     kind: RecordKind,
     ingress: u32,
-    service: ServiceEntry,
-    hit: Option<Hit<'a>>,
+    owner: Owner,
     detail: u32,
     now: u64,
 }
@@ -315,7 +217,7 @@ fn punt<F: Frame, T: Tables>(
     frame: &mut F,
     settings: &Settings,
     tables: &T,
-    record: &Record<'_>,
+    record: &Record,
 ) -> Decision {
     let (ring, reason, full) = match record.kind {
         RecordKind::Unproxied => (Ring::Unproven, Reason::PuntUnproxied, Reason::RingFullUnproven),
@@ -337,24 +239,21 @@ fn punt<F: Frame, T: Tables>(
         kind: record.kind as u16,
         frame_len: 0,
         interface: record.ingress,
-        service: record.service.id,
-        slot: 0,
+        service: if new { record.owner.service.id } else { 0 },
+        slot: record.owner.slot,
         generation: 0,
         detail: record.detail,
         time: record.now,
     };
-    if let Some(hit) = record.hit {
-        if !new && hit.slot.punted.fetch_add(1) >= embryo::MAX_PUNTED {
+    if record.owner.is_session()
+        && let Some(slot) = tables.slot(record.owner.slot)
+    {
+        if !new && slot.punted.fetch_add(1) >= embryo::MAX_PUNTED {
             return Decision::drop(Reason::PuntLimited);
         }
-        header.slot = hit.index;
-        header.generation = hit.slot.generation.load();
+        header.generation = slot.generation.load();
     }
-    if tables.punt(ring, &header, frame) {
-        Decision::punt(reason)
-    } else {
-        Decision::drop(full)
-    }
+    if tables.punt(ring, &header, frame) { Decision::punt(reason) } else { Decision::drop(full) }
 }
 
 #[inline(always)]
@@ -364,14 +263,23 @@ fn forward<F: Frame, T: Tables>(
     tables: &T,
     ingress: u32,
     now: u64,
-    hit: Hit<'_>,
+    owner: &Owner,
 ) -> Decision {
-    let (hop, reason) = match hit.direction {
-        Direction::Inbound => (hit.slot.next_hop_in.load(), Reason::ForwardIn),
-        Direction::Outbound => (hit.slot.next_hop_out.load(), Reason::ForwardOut),
+    let Some(slot) = tables.slot(owner.slot) else { return Decision::drop(Reason::NotSetUp) };
+    let (hop, reason) = match owner.direction {
+        Direction::Inbound
+            if packet.tcp.flags.contains(Flags::SYN)
+                && slot.state().state == TcpState::Established =>
+        {
+            (slot.next_hop_in.load(), Reason::SynEstablished)
+        }
+        Direction::Inbound => (slot.next_hop_in.load(), Reason::ForwardIn),
+        Direction::Outbound => (slot.next_hop_out.load(), Reason::ForwardOut),
     };
-    let Some(next_hop) = tables.next_hop(hop) else { return Decision::drop(Reason::NextHopMissing) };
-    let spliced = match splice(frame, packet, hit.direction, hit.slot, next_hop, now) {
+    let Some(next_hop) = tables.next_hop(hop) else {
+        return Decision::drop(Reason::NextHopMissing);
+    };
+    let spliced = match splice(frame, packet, owner.direction, slot, next_hop, now) {
         Ok(spliced) => spliced,
         Err(reason) => return Decision::drop(reason),
     };
@@ -379,8 +287,8 @@ fn forward<F: Frame, T: Tables>(
         let header = RecordHeader {
             kind: RecordKind::StateChanged as u16,
             interface: ingress,
-            slot: hit.index,
-            generation: hit.slot.generation.load(),
+            slot: owner.slot,
+            generation: slot.generation.load(),
             detail: state as u32,
             time: now,
             ..RecordHeader::default()

@@ -61,3 +61,22 @@ pub struct RecordHeader {
     /// When XDP saw the frame, in milliseconds of the monotonic clock.
     pub time: u64,
 }
+
+impl RecordHeader {
+    /// The header at the start of a record, as the XDP program laid it down.
+    #[must_use]
+    pub const fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let [a0, a1, b0, b1, c0, c1, c2, c3, d0, d1, d2, d3, rest @ ..] = *bytes;
+        let [e0, e1, e2, e3, f0, f1, f2, f3, g0, g1, g2, g3, time @ ..] = rest;
+        Self {
+            kind: u16::from_ne_bytes([a0, a1]),
+            frame_len: u16::from_ne_bytes([b0, b1]),
+            interface: u32::from_ne_bytes([c0, c1, c2, c3]),
+            service: u32::from_ne_bytes([d0, d1, d2, d3]),
+            slot: u32::from_ne_bytes([e0, e1, e2, e3]),
+            generation: u32::from_ne_bytes([f0, f1, f2, f3]),
+            detail: u32::from_ne_bytes([g0, g1, g2, g3]),
+            time: u64::from_ne_bytes(time),
+        }
+    }
+}

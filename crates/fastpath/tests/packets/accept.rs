@@ -128,22 +128,22 @@ fn a_cookie_lives_for_one_to_two_epochs() {
 /// DESIGN, "Cookie": TSecr must fall within the cookie's life, give or take the skew.
 #[test]
 fn an_echo_must_be_of_this_handshake() {
-    let world = World::new();
-    let ack = ack_of(&world, &syn(&layouts()[2].1));
-    let Some(Opt::Timestamps(value, echo)) = ack.options.last().cloned() else { panic!() };
-    let with = |echo: u32| {
-        let options = vec![Opt::Nop, Opt::Nop, Opt::Timestamps(value, echo)];
-        world.from_client(&Segment { options, ..ack.clone() }).reason()
+    let reason = |off: u32| {
+        let world = World::new();
+        let mut ack = ack_of(&world, &syn(&layouts()[2].1));
+        let Some(Opt::Timestamps(_, echo)) = ack.options.last_mut() else { panic!("{ack:?}") };
+        *echo = echo.wrapping_add(off);
+        world.from_client(&ack).reason()
     };
-    for bad in [echo.wrapping_add(1_001), echo.wrapping_sub(129_001), echo ^ 1 << 31, 0] {
-        assert_eq!(with(bad), Reason::BadAck, "{echo} {bad}");
-    }
-    for good in [echo, echo.wrapping_add(1_000), echo.wrapping_sub(129_000)] {
-        assert_eq!(with(good), Reason::Accepted, "{echo} {good}");
-        world.wait(501);
-        let ack = Segment { seq: ack.seq + 1, ..ack.clone() };
-        assert_eq!(world.from_client(&ack).reason(), Reason::BadAck, "the note has expired");
-        world.set_now(crate::support::world::START_MS);
+    for (off, expected) in [
+        (0, Reason::Accepted),
+        (1_000, Reason::Accepted),
+        (1_001, Reason::BadAck),
+        (129_000u32.wrapping_neg(), Reason::Accepted),
+        (129_001u32.wrapping_neg(), Reason::BadAck),
+        (1 << 31, Reason::BadAck),
+    ] {
+        assert_eq!(reason(off), expected, "{off}");
     }
 }
 
@@ -176,8 +176,7 @@ fn followers_go_up_for_a_moment() {
     let world = World::new();
     let ack = ack_of(&world, &syn(&[]));
     accepted(&world, &ack);
-    let follower =
-        |by: u32| Segment { seq: ack.seq + by, payload: vec![1; 100], ..ack.clone() };
+    let follower = |by: u32| Segment { seq: ack.seq + by, payload: vec![1; 100], ..ack.clone() };
     for at in 1..32 {
         assert_eq!(world.from_client(&follower(at * 100)).reason(), Reason::Embryo, "{at}");
     }

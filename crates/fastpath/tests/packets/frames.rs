@@ -42,12 +42,8 @@ fn seeds() -> Vec<(u32, Vec<u8>)> {
     for port in 80..84 {
         seeds.push((OUTSIDE, from_client((crate::support::world::VIP, port)).bytes()));
     }
-    let options = vec![
-        Opt::Nop,
-        Opt::Timestamps(1, 2),
-        Opt::Nop,
-        Opt::Sack(vec![(3, 4), (5, 6), (7, 8)]),
-    ];
+    let options =
+        vec![Opt::Nop, Opt::Timestamps(1, 2), Opt::Nop, Opt::Sack(vec![(3, 4), (5, 6), (7, 8)])];
     for session in sessions() {
         for options in [vec![], options.clone()] {
             let payload = vec![5; 20];

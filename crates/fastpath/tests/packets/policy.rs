@@ -5,8 +5,8 @@ use seawall_fastpath::{Action, Reason, Ring};
 
 use crate::support::packet::{ACK, FIN, IP, RST, SYN, Segment, TCP, seal_ip};
 use crate::support::world::{
-    CLIENT, GENERATION, INSIDE, LOCAL, OUTSIDE, PROXIED, REAL, SERVICE_ID, Session, UNPROXIED,
-    VIP, World, from_client,
+    CLIENT, GENERATION, INSIDE, LOCAL, OUTSIDE, PROXIED, REAL, SERVICE_ID, Session, UNPROXIED, VIP,
+    World, from_client,
 };
 
 /// RFC 9293, section 3.10: what a TCP sends; the other five bits do not matter.
@@ -194,8 +194,22 @@ fn malformed_packets_by_reason() {
         ("data offset over", |it| it[TCP + 12] = 0xf0, Reason::TcpMalformed),
         ("data offset under", |it| it[TCP + 12] = 0x40, Reason::TcpMalformed),
         ("checksum", |it| it[IP + 10] ^= 0x10, Reason::IpChecksum),
-        ("version", |it| { it[IP] = 0x65; seal_ip(it) }, Reason::IpMalformed),
-        ("header length", |it| { it[IP] = 0x44; seal_ip(it) }, Reason::IpMalformed),
+        (
+            "version",
+            |it| {
+                it[IP] = 0x65;
+                seal_ip(it)
+            },
+            Reason::IpMalformed,
+        ),
+        (
+            "header length",
+            |it| {
+                it[IP] = 0x44;
+                seal_ip(it)
+            },
+            Reason::IpMalformed,
+        ),
     ];
     let session = Session::established();
     for (name, damage, reason) in damages {

@@ -1,10 +1,10 @@
 //! New connections on the tuple of an old session (SPEC A1, A12).
 
+use seawall_fastpath::Reason;
 use seawall_fastpath::TcpState::{
     self, Close, CloseWait, Established, FinWait, LastAck, SynRecv, SynSent, TimeWait,
 };
 use seawall_fastpath::layout::{RecordKind, switch};
-use seawall_fastpath::Reason;
 
 use super::accept::ack_of;
 use super::syn::{layouts, syn};

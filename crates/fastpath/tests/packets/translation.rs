@@ -222,7 +222,7 @@ fn sack_blocks_at_every_offset() {
         for nops in 0..4 {
             for timestamps in [false, true] {
                 let mut options = vec![Opt::Nop; nops];
-                let edges = (0..blocks).map(|at| (u32::MAX - 2 + at * 4, at * 4 + 1)).collect();
+                let edges = (0..blocks).map(|at| ((u32::MAX - 2).wrapping_add(at * 4), at * 4 + 1)).collect();
                 options.push(Opt::Sack(edges));
                 if timestamps {
                     options.push(Opt::Timestamps(u32::MAX, 3));
@@ -305,7 +305,10 @@ fn lengths_ttl_and_next_hops_are_kept() {
         }
         let (world, slot) = fresh();
         let full = Segment { payload: vec![9; 1_460], ..base.clone() };
-        assert_eq!(run(&world, direction, &full.bytes()).sent(out_of(direction)).payload.len(), 1_460);
+        assert_eq!(
+            run(&world, direction, &full.bytes()).sent(out_of(direction)).payload.len(),
+            1_460
+        );
         let flow = world.slot(slot).flow(direction);
         assert_eq!((flow.packets.load(), flow.bytes.load()), (1, 1_500));
         let larger = Segment { payload: vec![9; 1_461], ..base.clone() };

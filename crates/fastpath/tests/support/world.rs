@@ -101,19 +101,15 @@ impl World {
             entry.interface.store(interface);
             entry.mtu.store(1_500);
         }
-        let world = Self {
-            tables,
-            packets: std::cell::Cell::new(0),
-            next_slot: std::cell::Cell::new(1),
-        };
+        let world =
+            Self { tables, packets: std::cell::Cell::new(0), next_slot: std::cell::Cell::new(1) };
         let proxied = ServiceEntry::SYNPROXY | ServiceEntry::USABLE;
         world.add_service(PROXIED, proxied);
         world.add_service(UNPROXIED, ServiceEntry::USABLE);
         world.add_service(UNUSABLE, ServiceEntry::SYNPROXY);
         world.add_service(DEFERRED, proxied | ServiceEntry::DEFER);
         world.add_address(VIP, AddressEntry { flags: AddressEntry::VIP, port_min: 0, port_max: 0 });
-        let local =
-            AddressEntry { flags: AddressEntry::LOCAL, port_min: 5_000, port_max: 60_000 };
+        let local = AddressEntry { flags: AddressEntry::LOCAL, port_min: 5_000, port_max: 60_000 };
         world.add_address(LOCAL.0, local);
         for (interface, mac) in [(OUTSIDE, OUTSIDE_MAC), (INSIDE, INSIDE_MAC)] {
             let entry = InterfaceEntry::new(MacAddr(mac));
@@ -219,8 +215,8 @@ impl World {
         let hash = self.hash(tuple);
         let mask = self.tables.memory.settings().bucket_mask.load();
         let entry = Entry { tag: tag(hash), direction, slot };
-        let stored = self.put(first_bucket(hash, mask), entry)
-            || self.put(second_bucket(hash, mask), entry);
+        let stored =
+            self.put(first_bucket(hash, mask), entry) || self.put(second_bucket(hash, mask), entry);
         assert!(stored, "both buckets are full");
     }
 

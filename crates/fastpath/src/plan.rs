@@ -1,0 +1,153 @@
+//! What is to be done with a TCP segment, once it is clear whose it is.
+//!
+//! Everything here is flat for the reason given in [`crate::decision`].
+
+use seawall_wire::tcp::Flags;
+
+use crate::layout::{RecordKind, ServiceEntry, Settings, Slot, flag, switch};
+use crate::packet::Packet;
+use crate::tables::Hit;
+use crate::{Direction, Reason, TcpState};
+
+/// How often a SYN on an established session goes to the real server, in milliseconds (SPEC A1).
+const SYN_INTERVAL_MS: u64 = 1_000;
+
+/// Whose a segment is: a service's, a session's, or both.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner {
+    /// The service; without flags if there is none.
+    pub(crate) service: ServiceEntry,
+    /// Whether there is a service.
+    pub(crate) is_service: bool,
+    /// The slot of the session, 0 if there is none.
+    pub(crate) slot: u32,
+    /// Which way the segment goes in the session.
+    pub(crate) direction: Direction,
+}
+
+impl Owner {
+    #[inline(always)]
+    pub(crate) fn new(service: Option<ServiceEntry>, hit: Option<Hit<'_>>) -> Self {
+        let (is_service, service) = match service {
+            Some(service) => (true, service),
+            None => (false, ServiceEntry { id: 0, flags: 0 }),
+        };
+        let (slot, direction) = match hit {
+            Some(hit) => (hit.index, hit.direction),
+            None => (0, Direction::Inbound),
+        };
+        Self { service, is_service, slot, direction }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_session(&self) -> bool {
+        self.slot != 0
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Copy)]
+pub(crate) enum Plan {
+    /// Drop it.
+    Drop(Reason),
+    /// Answer the SYN with a cookie.
+    Answer,
+    /// Take the ACK if its cookie is right. If it belongs to a session, that is over; if the
+    /// cookie is wrong, the segment still belongs to it.
+    Accept,
+    /// Give it to the engine.
+    Punt(RecordKind),
+    /// Translate and send.
+    Forward,
+}
+
+/// The plan for a segment to a service that belongs to no session.
+#[inline(always)]
+pub(crate) const fn newcomer(packet: &Packet, service: ServiceEntry) -> Plan {
+    let flags = packet.tcp.flags;
+    let syn = flags.contains(Flags::SYN);
+    let ack = flags.contains(Flags::ACK);
+    if syn && !ack {
+        return connect(service);
+    }
+    if service.has(ServiceEntry::SYNPROXY) && ack && !syn && !flags.contains(Flags::RST) {
+        return Plan::Accept;
+    }
+    Plan::Drop(Reason::TcpDrop)
+}
+
+#[inline(always)]
+const fn connect(service: ServiceEntry) -> Plan {
+    if !service.has(ServiceEntry::USABLE) {
+        Plan::Drop(Reason::NoDestination)
+    } else if service.has(ServiceEntry::SYNPROXY) {
+        Plan::Answer
+    } else {
+        Plan::Punt(RecordKind::Unproxied)
+    }
+}
+
+/// The plan for a segment that belongs to the session in `slot`.
+#[inline(always)]
+pub(crate) fn of_session(
+    packet: &Packet,
+    settings: &Settings,
+    now: u64,
+    owner: &Owner,
+    slot: &Slot,
+) -> Plan {
+    let word = slot.state();
+    let flags = packet.tcp.flags;
+    let syn = flags.contains(Flags::SYN);
+    match owner.direction {
+        Direction::Outbound => {
+            let handshake =
+                syn && (word.flags & flag::PROXIED != 0 || word.state == TcpState::SynRecv);
+            if word.state == TcpState::SynSent || handshake {
+                return Plan::Punt(RecordKind::FromRealServer);
+            }
+            Plan::Forward
+        }
+        // No client of ours sends a SYN/ACK (SPEC B1).
+        Direction::Inbound if syn && flags.contains(Flags::ACK) => Plan::Drop(Reason::TcpDrop),
+        Direction::Inbound if syn => match word.state {
+            TcpState::Established => {
+                let last = &slot.inbound.syn_forwarded;
+                if now.wrapping_sub(last.load()) < SYN_INTERVAL_MS {
+                    return Plan::Drop(Reason::SynLimited);
+                }
+                last.store(now);
+                Plan::Forward
+            }
+            TcpState::SynRecv => Plan::Forward,
+            TcpState::None
+            | TcpState::SynSent
+            | TcpState::FinWait
+            | TcpState::TimeWait
+            | TcpState::Close
+            | TcpState::CloseWait
+            | TcpState::LastAck => {
+                if owner.is_service {
+                    connect(owner.service)
+                } else {
+                    Plan::Drop(Reason::TcpDrop)
+                }
+            }
+        },
+        Direction::Inbound => {
+            if word.state == TcpState::SynSent {
+                return Plan::Punt(RecordKind::FromClient);
+            }
+            let reusable = settings.switches.load() & switch::reuse(word.state) != 0;
+            let acks = flags.contains(Flags::ACK) && !flags.contains(Flags::RST);
+            if reusable
+                && acks
+                && owner.service.has(ServiceEntry::SYNPROXY)
+                && packet.tcp.ack.0.wrapping_sub(1) != slot.cookie.load()
+            {
+                return Plan::Accept;
+            }
+            Plan::Forward
+        }
+    }
+}
