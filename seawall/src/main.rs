@@ -1,2 +1,117 @@
-//! seawall.
-fn main() {}
+//! `seawall`: the daemon and its command line.
+
+mod daemon;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use seawall_control::api::Client;
+use seawall_control::counters::{render_drops, render_stats};
+use seawall_control::report::{Page, SessionReport};
+
+/// LVS-compatible layer-4 load balancer that answers TCP floods from XDP.
+#[derive(Parser)]
+#[command(name = "seawall", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground; prints `ready` once traffic is served.
+    Run {
+        /// Configuration file.
+        #[arg(long, default_value = "/etc/seawall/seawall.toml")]
+        config: PathBuf,
+    },
+    /// Show counters, services and real servers.
+    Stats(Query),
+    /// List live sessions.
+    Sessions(Query),
+    /// Show every drop counter that moved, what it means and what to do.
+    Drops(Query),
+    /// Stop the daemon: XDP detached, addresses it added removed.
+    Stop {
+        /// The daemon's API socket.
+        #[arg(long, default_value = "/run/seawall/api.sock")]
+        api: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Query {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// The daemon's API socket.
+    #[arg(long, default_value = "/run/seawall/api.sock")]
+    api: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("seawall: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Run { config } => daemon::run(&config),
+        Command::Stats(query) => {
+            let stats = Client::new(&query.api).stats()?;
+            let text = if query.json { stats.to_json()? } else { render_stats(&stats) };
+            println!("{}", text.trim_end());
+            Ok(())
+        }
+        Command::Drops(query) => {
+            let report = Client::new(&query.api).drops()?;
+            if query.json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                println!("{}", render_drops(&report.drops).trim_end());
+            }
+            Ok(())
+        }
+        Command::Sessions(query) => sessions(&query),
+        Command::Stop { api } => {
+            Client::new(&api).stop()?;
+            Ok(())
+        }
+    }
+}
+
+fn sessions(query: &Query) -> Result<()> {
+    let client = Client::new(&query.api);
+    let mut page = Page::default();
+    let mut all = Vec::new();
+    loop {
+        let report = client.sessions(page)?;
+        all.extend(report.sessions);
+        match report.next {
+            Some(next) => page.offset = next,
+            None => break,
+        }
+    }
+    if query.json {
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(());
+    }
+    println!(
+        "{:<22} {:<22} {:<22} {:<22} {:<12} {:>8}",
+        "CLIENT", "VIP", "LOCAL", "REAL SERVER", "STATE", "EXPIRES"
+    );
+    for SessionReport { client, vip, local, real_server, state, expires_ms, .. } in &all {
+        println!(
+            "{client:<22} {vip:<22} {local:<22} {real_server:<22} {state:<12} {:>7}s",
+            expires_ms / 1000
+        );
+    }
+    Ok(())
+}

@@ -94,6 +94,10 @@ pub struct SessionReport {
     pub ends: Ends,
     /// Its state.
     pub state: TcpState,
+    /// How packets reach its real server.
+    pub forwarding: Forwarding,
+    /// Milliseconds since its last packet.
+    pub idle: u64,
     /// Milliseconds until it expires if nothing more comes.
     pub expires: u64,
     /// Its packets and bytes.
@@ -244,6 +248,12 @@ impl<M: Memory> Engine<M> {
         size_of::<Session>() + size_of::<Handshake>() + Wheel::BYTES_PER_TIMER + 16
     }
 
+    /// Where a service is.
+    #[must_use]
+    pub fn service_address(&self, service: u32) -> Option<Endpoint> {
+        self.services.get(service as usize).map(|service| service.spec.address)
+    }
+
     /// What the packet path must know of a service.
     #[must_use]
     pub fn service_entry(&self, service: u32) -> Option<ServiceEntry> {
@@ -391,14 +401,17 @@ impl<M: Memory> Engine<M> {
         let live = (from..self.sessions.len() as u32).filter_map(|index| {
             let slot = self.table.slot(index)?;
             let state = slot.state().state;
-            if state == TcpState::None || self.sessions.get(index as usize)?.counted == Counted::Not
-            {
+            let session = self.sessions.get(index as usize)?;
+            if state == TcpState::None || session.counted == Counted::Not {
                 return None;
             }
+            let expires = self.deadline(slot, state);
             let report = SessionReport {
                 ends: slot.ends(),
                 state,
-                expires: self.deadline(slot, state).saturating_sub(now),
+                forwarding: self.server(session.service, session.server)?.forwarding,
+                idle: (now + self.config.timeouts.get(state)).saturating_sub(expires),
+                expires: expires.saturating_sub(now),
                 totals: totals_of(slot),
             };
             Some((index, report))

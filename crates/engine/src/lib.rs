@@ -37,6 +37,6 @@ pub use desired::{
     Config, Desired, Forwarding, LocalPool, RealServerSpec, Secrets, ServiceSpec, StoreLimits,
     Timeouts,
 };
-pub use engine::{Engine, Request, ServerReport, ServiceReport, SessionReport};
+pub use engine::{Engine, Request, ServerReport, ServiceReport, SessionReport, Totals};
 pub use next_hops::{Gateway, Interface};
 pub use table::GRACE_MS;

@@ -1,0 +1,61 @@
+//! VIPs and local addresses that the host lacks: added after XDP is attached, removed with it.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use seawall_control::config::Config;
+use seawall_datapath::netlink::{Address, AddressSpec, Link, Netlink, RouteKind};
+
+/// The addresses that we have added; removed when dropped.
+#[derive(Default)]
+pub(super) struct Added {
+    addresses: Vec<Address>,
+}
+
+impl Added {
+    /// Adds what `config` needs and the host lacks, each to the interface that its subnet is on,
+    /// or else the first.
+    pub(super) fn add(config: &Config, links: &[Link], netlink: &mut Netlink) -> Result<Self> {
+        let mut added = Self::default();
+        if !config.manage_addresses {
+            return Ok(added);
+        }
+        let present: Vec<IpAddr> =
+            netlink.addresses()?.into_iter().map(|address| address.address).collect();
+        let vips = config.services.iter().map(|service| (service.address.ip(), false));
+        let pools = config.local_addresses.iter().flat_map(|pool| &pool.addresses);
+        let locals = pools.flat_map(|range| range.value.iter()).map(|local| (local, true));
+        for (address, deprecated) in vips.chain(locals) {
+            let known = added.addresses.iter().any(|known| known.address == address);
+            if present.contains(&address) || known {
+                continue;
+            }
+            let route = netlink.route_to(address)?;
+            let on_subnet = route.kind == RouteKind::Unicast && route.gateway.is_none();
+            let link = links
+                .iter()
+                .find(|link| on_subnet && link.index == route.link_index)
+                .or(links.first())
+                .context("no interface to add addresses to")?;
+            let prefix_len = if address.is_ipv4() { 32 } else { 128 };
+            let link_index = link.index;
+            let spec = AddressSpec { link_index, address, prefix_len, deprecated };
+            netlink
+                .add_address(&spec)
+                .with_context(|| format!("adding {address} to {}", link.name))?;
+            added.addresses.push(Address { link_index, address, prefix_len });
+        }
+        Ok(added)
+    }
+}
+
+impl Drop for Added {
+    fn drop(&mut self) {
+        let Ok(mut netlink) = Netlink::open() else { return };
+        for address in &self.addresses {
+            if let Err(error) = netlink.delete_address(address) {
+                eprintln!("seawall: cannot remove {}: {error}", address.address);
+            }
+        }
+    }
+}

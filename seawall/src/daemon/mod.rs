@@ -1,0 +1,308 @@
+//! The daemon: everything is checked, then attached, then served, then taken away again.
+
+mod addresses;
+mod backend;
+mod reports;
+mod setup;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use seawall_control::api::Server;
+use seawall_control::config::Config;
+use seawall_datapath::netlink::{Event, Link, Monitor, Neighbour, NeighbourKey, Netlink};
+use seawall_datapath::{
+    EndSignals, Injector, Loaded, MappedMemory, Mode, Ring, Waiter, Waker, Xdp, clock, requirements,
+};
+use seawall_engine::{Desired, Engine, Gateway, Interface, Request, Secrets};
+use seawall_fastpath::cookie::EPOCH_MS;
+use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey};
+use seawall_wire::ethernet::MacAddr;
+
+use addresses::Added;
+use backend::{Command, Remote};
+
+/// Records taken from one ring before the other has its turn.
+const BUDGET: usize = 256;
+/// Longest wait, in milliseconds: the heartbeat must be younger than
+/// [`seawall_fastpath::layout::HEARTBEAT_LIMIT_MS`].
+const MAX_WAIT_MS: u64 = 500;
+/// How often the kernel is asked to confirm the neighbours that only XDP sends to.
+const PROBE_MS: u64 = 15_000;
+/// How often it is asked about those it has not found yet.
+const PROBE_UNRESOLVED_MS: u64 = 1_000;
+
+/// Runs the daemon until a signal or the API ends it.
+///
+/// # Errors
+/// What is missing or wrong; then nothing is attached or added.
+pub fn run(path: &Path) -> Result<()> {
+    let signals = EndSignals::block().context("blocking signals")?;
+    let config = Config::load(path)?;
+    requirements::check()?;
+    let mut netlink = Netlink::open()?;
+    let links = setup::links(&config, &mut netlink)?;
+    let gateways = setup::gateways(&config, &links, &mut netlink)?;
+    let server = Server::bind(&config.api.socket)?;
+
+    println!("{}", setup::worst_case(&config));
+    for notice in config.not_yet_served() {
+        println!("note: {notice}");
+    }
+    let mut worker = Worker::new(&config, &links, &gateways)?;
+    for link in &links {
+        let mode =
+            worker.xdp.attach(link.index).with_context(|| format!("interface {}", link.name))?;
+        if mode == Mode::Generic {
+            println!("note: {} has no native XDP; the generic mode is slower", link.name);
+        }
+    }
+    let added = Added::add(&config, &links, &mut netlink)?;
+
+    let waker = Waker::new()?;
+    let (remote, commands) = Remote::new(waker.clone());
+    let (ended, end) = std::sync::mpsc::channel::<()>();
+    let api = std::thread::Builder::new()
+        .name("api".into())
+        .spawn(move || server.run_blocking(Arc::new(remote), async_end(end)))?;
+    println!("ready");
+    let served = worker.serve(&signals, &waker, &commands);
+    worker.xdp.detach();
+    drop(added);
+    drop(ended);
+    drop(commands);
+    match api.join() {
+        Ok(result) => result.context("serving the API socket")?,
+        Err(_) => anyhow::bail!("the API thread panicked"),
+    }
+    served
+}
+
+/// Ends when the other side of `end` is gone.
+async fn async_end(end: Receiver<()>) {
+    while end.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+struct Worker {
+    engine: Engine<MappedMemory>,
+    xdp: Xdp,
+    proven: Ring,
+    unproven: Ring,
+    injector: Injector,
+    netlink: Netlink,
+    monitor: Monitor,
+    links: Vec<Link>,
+    next_epoch: u64,
+    next_probe: u64,
+    next_probe_unresolved: u64,
+}
+
+impl Worker {
+    fn new(config: &Config, links: &[Link], gateways: &[Vec<Gateway>]) -> Result<Self> {
+        let monitor = Monitor::open()?;
+        let Loaded { mut xdp, memory, proven, unproven } = Xdp::load(&setup::limits(config))?;
+        let now = clock::monotonic_ms();
+        let secrets = Secrets {
+            index: clock::random_key()?,
+            timestamp: clock::random_key()?,
+            isn: clock::random_key()?,
+            cookie: clock::random_key()?,
+        };
+        let desired = Desired { pools: setup::pools(config), services: setup::services(config)? };
+        for pool in &desired.pools {
+            for address in &pool.addresses {
+                let (port_min, port_max) = (pool.port_min, pool.port_max);
+                let entry = AddressEntry { flags: AddressEntry::LOCAL, port_min, port_max };
+                xdp.set_address(AddressKey(*address), entry)?;
+            }
+        }
+        let vip = AddressEntry { flags: AddressEntry::VIP, port_min: 0, port_max: 0 };
+        for service in &desired.services {
+            xdp.set_address(AddressKey(service.address.address), vip)?;
+        }
+        let offset = clock::wall_ms().wrapping_sub(now);
+        let engine_config = setup::engine_config(config, offset);
+        let engine = Engine::new(memory, engine_config, desired, &secrets, now);
+        let mut worker = Self {
+            engine,
+            xdp,
+            proven,
+            unproven,
+            injector: Injector::default(),
+            netlink: Netlink::open()?,
+            monitor,
+            links: links.to_vec(),
+            next_epoch: now + EPOCH_MS,
+            next_probe: now,
+            next_probe_unresolved: now,
+        };
+        for link in links {
+            worker.injector.open(link.index)?;
+            worker.set_link(link)?;
+        }
+        for (service, gateways) in gateways.iter().enumerate() {
+            for (server, gateway) in gateways.iter().enumerate() {
+                let hop = worker.engine.next_hop(*gateway).context("too many next hops")?;
+                worker.engine.set_route(service as u32, server as u32, hop);
+            }
+        }
+        for service in 0..config.services.len() as u32 {
+            worker.set_service(service)?;
+        }
+        for neighbour in worker.netlink.neighbours()? {
+            worker.learn(now, &neighbour);
+        }
+        Ok(worker)
+    }
+
+    fn set_link(&mut self, link: &Link) -> Result<()> {
+        let mac = MacAddr(link.mac);
+        self.engine.set_interface(link.index, Interface { mac, mtu: link.mtu });
+        Ok(self.xdp.set_interface(link.index, InterfaceEntry::new(mac))?)
+    }
+
+    fn set_service(&mut self, service: u32) -> Result<()> {
+        let reports = self.engine.service_address(service).zip(self.engine.service_entry(service));
+        let Some((address, entry)) = reports else { return Ok(()) };
+        Ok(self.xdp.set_service(ServiceKey::tcp(address), entry)?)
+    }
+
+    /// Serves until a signal or a command ends it.
+    fn serve(
+        &mut self,
+        signals: &EndSignals,
+        waker: &Waker,
+        commands: &Receiver<Command>,
+    ) -> Result<()> {
+        let waiter = Waiter::new()?;
+        waiter.watch(&self.proven)?;
+        waiter.watch(&self.unproven)?;
+        waiter.watch(&self.monitor)?;
+        waiter.watch(signals)?;
+        waiter.watch(waker)?;
+        loop {
+            waker.reset();
+            if signals.take() || self.obey(commands) {
+                return Ok(());
+            }
+            let busy = self.round()?;
+            if !busy {
+                waiter.wait(Duration::from_millis(self.patience()))?;
+            }
+        }
+    }
+
+    /// How long nothing needs doing, in milliseconds.
+    fn patience(&self) -> u64 {
+        let now = clock::monotonic_ms();
+        let timers = self.engine.poll_timeout().unwrap_or(u64::MAX).min(self.next_epoch);
+        timers.min(self.next_probe_unresolved).saturating_sub(now).min(MAX_WAIT_MS)
+    }
+
+    /// Takes what has come, and sends what follows. Says whether there may be more at once.
+    fn round(&mut self) -> Result<bool> {
+        let now = clock::monotonic_ms();
+        let engine = &mut self.engine;
+        let proven = self.proven.drain(BUDGET, |header, frame| {
+            engine.handle_record(now, header, frame);
+        });
+        let unproven = self.unproven.drain(BUDGET, |header, frame| {
+            engine.handle_record(now, header, frame);
+        });
+        engine.handle_timeout(now);
+        engine.handle_heartbeat(now);
+        if now >= self.next_epoch {
+            engine.handle_epoch(clock::random_key()?);
+            self.next_epoch = now + EPOCH_MS;
+        }
+        self.follow_network(now)?;
+        while let Some(request) = self.engine.poll_request() {
+            match request {
+                Request::Resolve(gateway) => self.probe(gateway),
+                Request::ServiceChanged(service) => self.set_service(service)?,
+            }
+        }
+        let injector = &mut self.injector;
+        self.engine.take_frames(|interface, frame| injector.send(interface, frame));
+        injector.flush();
+        Ok(proven == BUDGET || unproven == BUDGET)
+    }
+
+    fn obey(&mut self, commands: &Receiver<Command>) -> bool {
+        while let Ok(command) = commands.try_recv() {
+            let (xdp, engine, injector) = (&self.xdp, &self.engine, &self.injector);
+            // Whoever asked may have given up; then nobody wants the answer.
+            match command {
+                Command::Stats(answer) => {
+                    let _ = answer.send(reports::stats(xdp, engine, injector));
+                }
+                Command::Drops(answer) => {
+                    let _ = answer.send(reports::drops(xdp, engine, injector));
+                }
+                Command::Sessions(page, answer) => {
+                    let now = clock::monotonic_ms();
+                    let _ = answer.send(reports::sessions(engine, now, page));
+                }
+                Command::Stop => return true,
+            }
+        }
+        false
+    }
+
+    /// Follows the kernel's interfaces and neighbours.
+    fn follow_network(&mut self, now: u64) -> Result<()> {
+        while let Some(event) = self.monitor.next_event()? {
+            match event {
+                Event::Neighbour(neighbour) => self.learn(now, &neighbour),
+                Event::Link(link) if self.links.iter().any(|ours| ours.index == link.index) => {
+                    self.set_link(&link)?;
+                }
+                Event::Overrun => {
+                    for neighbour in self.netlink.neighbours()? {
+                        self.learn(now, &neighbour);
+                    }
+                }
+                Event::Link(_)
+                | Event::LinkGone { .. }
+                | Event::NeighbourGone { .. }
+                | Event::Address(_)
+                | Event::AddressGone(_)
+                | Event::Route => {}
+            }
+        }
+        let all = now >= self.next_probe;
+        if all || now >= self.next_probe_unresolved {
+            let wanted: Vec<_> = self
+                .engine
+                .gateways()
+                .filter_map(|(gateway, known)| (all || !known).then_some(gateway))
+                .collect();
+            for gateway in wanted {
+                self.probe(gateway);
+            }
+            self.next_probe_unresolved = now + PROBE_UNRESOLVED_MS;
+            if all {
+                self.next_probe = now + PROBE_MS;
+            }
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, now: u64, neighbour: &Neighbour) {
+        let Some(mac) = neighbour.mac.filter(|_| neighbour.state.is_valid()) else { return };
+        let (interface, address) = (neighbour.link_index, neighbour.address.into());
+        self.engine.set_neighbour(now, Gateway { interface, address }, MacAddr(mac));
+    }
+
+    /// Asks the kernel for a neighbour's MAC; the answer comes through the monitor. If the
+    /// kernel refuses, it is asked again soon.
+    fn probe(&mut self, gateway: Gateway) {
+        let key = NeighbourKey { link_index: gateway.interface, address: gateway.address.into() };
+        let _ = self.netlink.probe_neighbour(key);
+    }
+}

@@ -1,0 +1,134 @@
+//! What the daemon knows, as the API reports it.
+
+use seawall_control::config;
+use seawall_control::counters::{CounterRow, moved};
+use seawall_control::report::{
+    DropsReport, Page, RealServerReport, ServiceReport, SessionReport, SessionsReport, StatsReport,
+    Totals,
+};
+use seawall_datapath::{Injector, MappedMemory, Xdp};
+use seawall_engine::scheduler::Kind;
+use seawall_engine::{self as engine, Counter, Engine, Forwarding};
+use seawall_fastpath::{Outcome, Reason};
+
+/// Reasons that answer a SYN to a proxied service; their sum is LVS's `synproxy_syn_cnt`.
+const SYN_REASONS: [Reason; 4] =
+    [Reason::Cookie, Reason::NoDestination, Reason::HeartbeatStale, Reason::OptionsMalformed];
+
+/// Every counter, XDP's first.
+fn rows(xdp: &Xdp, engine: &Engine<MappedMemory>, injector: &Injector) -> Vec<CounterRow> {
+    // A map that cannot be read counts as zero rather than failing every report.
+    let values = xdp.counters().unwrap_or_else(|_| vec![0; Reason::ALL.len()]);
+    let of = |reason: Reason| values.get(reason as usize).copied().unwrap_or(0);
+    let row = |name, value, meaning, remedy| CounterRow { name, value, meaning, remedy };
+    let mut rows: Vec<_> = Reason::ALL
+        .iter()
+        .map(|reason| row(reason.name(), of(*reason), reason.meaning(), reason.remedy()))
+        .collect();
+    rows.push(row(
+        "synproxy_syn_cnt",
+        SYN_REASONS.iter().map(|reason| of(*reason)).sum(),
+        "SYNs to services: those answered with a cookie and those dropped.",
+        "",
+    ));
+    rows.extend(Counter::ALL.iter().map(|counter| {
+        row(counter.name(), engine.counter(*counter), counter.meaning(), counter.remedy())
+    }));
+    rows.push(row("inject_sent", injector.sent, "Frames that the daemon itself sent.", ""));
+    rows.push(row(
+        "inject_dropped",
+        injector.dropped,
+        "Frames that the daemon could not send.",
+        "See whether the interfaces are up and their queues drain.",
+    ));
+    rows
+}
+
+pub(super) fn stats(xdp: &Xdp, engine: &Engine<MappedMemory>, injector: &Injector) -> StatsReport {
+    let services = engine.services().iter().map(service).collect();
+    StatsReport::new(&rows(xdp, engine, injector), services)
+}
+
+pub(super) fn drops(xdp: &Xdp, engine: &Engine<MappedMemory>, injector: &Injector) -> DropsReport {
+    let is_drop = |name: &str| {
+        let reason = Reason::ALL.iter().find(|reason| reason.name() == name);
+        let counter = Counter::ALL.iter().find(|counter| counter.name() == name);
+        reason.is_some_and(|reason| reason.outcome() == Outcome::Dropped)
+            || counter.is_some_and(|counter| counter.is_drop())
+            || name == "inject_dropped"
+    };
+    let rows: Vec<_> =
+        rows(xdp, engine, injector).into_iter().filter(|row| is_drop(row.name)).collect();
+    DropsReport { drops: moved(&rows) }
+}
+
+pub(super) fn sessions(engine: &Engine<MappedMemory>, now: u64, page: Page) -> SessionsReport {
+    let from = u32::try_from(page.offset).unwrap_or(u32::MAX);
+    let found = engine.sessions(now, from, page.limit as usize);
+    let full = found.len() == page.limit as usize;
+    let next = found.last().filter(|_| full).map(|(index, _)| u64::from(*index) + 1);
+    let sessions = found.iter().map(|(_, report)| session(report)).collect();
+    SessionsReport { total: engine.session_count() as u64, next, sessions }
+}
+
+fn service(report: &engine::ServiceReport) -> ServiceReport {
+    let active = report.servers.iter().map(|server| u64::from(server.active)).sum();
+    let inactive = report.servers.iter().map(|server| u64::from(server.inactive)).sum();
+    ServiceReport {
+        address: report.spec.address.into(),
+        protocol: config::Protocol::Tcp,
+        scheduler: match report.spec.scheduler {
+            Kind::RoundRobin => config::Scheduler::Rr,
+            Kind::WeightedRoundRobin => config::Scheduler::Wrr,
+        },
+        synproxy: report.spec.synproxy,
+        totals: totals(&report.totals, active, inactive),
+        real_servers: report.servers.iter().map(server).collect(),
+    }
+}
+
+fn server(report: &engine::ServerReport) -> RealServerReport {
+    RealServerReport {
+        address: report.spec.address.into(),
+        forwarding: forwarding(report.spec.forwarding),
+        weight: u16::try_from(report.spec.weight).unwrap_or(u16::MAX),
+        totals: totals(&report.totals, u64::from(report.active), u64::from(report.inactive)),
+    }
+}
+
+const fn forwarding(forwarding: Forwarding) -> config::Forwarding {
+    match forwarding {
+        Forwarding::Nat => config::Forwarding::Nat,
+        Forwarding::FullNat => config::Forwarding::Fullnat,
+    }
+}
+
+const fn totals(totals: &engine::Totals, active: u64, inactive: u64) -> Totals {
+    Totals {
+        active_connections: active,
+        inactive_connections: inactive,
+        connections: totals.connections,
+        in_packets: totals.in_packets,
+        in_bytes: totals.in_bytes,
+        out_packets: totals.out_packets,
+        out_bytes: totals.out_bytes,
+    }
+}
+
+fn session(report: &engine::SessionReport) -> SessionReport {
+    SessionReport {
+        client: report.ends.client.into(),
+        vip: report.ends.vip.into(),
+        local: report.ends.local.into(),
+        real_server: report.ends.real.into(),
+        protocol: config::Protocol::Tcp,
+        forwarding: forwarding(report.forwarding),
+        state: report.state.name().to_owned(),
+        idle_ms: report.idle,
+        expires_ms: report.expires,
+        in_packets: report.totals.in_packets,
+        in_bytes: report.totals.in_bytes,
+        out_packets: report.totals.out_packets,
+        out_bytes: report.totals.out_bytes,
+    }
+}

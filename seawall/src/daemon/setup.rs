@@ -1,0 +1,224 @@
+//! From the configuration file to what the engine and the kernel are told.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail};
+use seawall_control::config::{self, ConfigError};
+use seawall_control::limits::{Sizes, WorstCaseMemory};
+use seawall_datapath::Limits;
+use seawall_datapath::netlink::{Link, Netlink, Route, RouteKind};
+use seawall_engine::scheduler::Kind;
+use seawall_engine::{
+    Config, Engine, Forwarding, Gateway, LocalPool, RealServerSpec, ServiceSpec, StoreLimits,
+    Timeouts,
+};
+use seawall_fastpath::layout::{Bucket, NO_SCALE, Slot, bucket_count, switch};
+use seawall_fastpath::native::NativeMemory;
+use seawall_fastpath::{Addr, TcpState};
+
+/// Bytes of each ring.
+const RING_BYTES: u32 = 16 << 20;
+
+/// The interfaces that the program will run on, in the file's order.
+pub(super) fn links(config: &config::Config, netlink: &mut Netlink) -> Result<Vec<Link>> {
+    let mut links = Vec::new();
+    let mut errors = Vec::new();
+    for interface in &config.interfaces {
+        match netlink.link(&interface.value).context("reading the interfaces")? {
+            Some(link) => links.push(link),
+            None => errors.push(config.error_at(
+                interface.line,
+                format!("there is no interface `{}`", interface.value),
+                "name one that `ip link` lists",
+            )),
+        }
+    }
+    fail_on(errors)?;
+    Ok(links)
+}
+
+/// How each real server is reached, service by service.
+pub(super) fn gateways(
+    config: &config::Config,
+    links: &[Link],
+    netlink: &mut Netlink,
+) -> Result<Vec<Vec<Gateway>>> {
+    let mut errors = Vec::new();
+    let mut all = Vec::new();
+    for service in &config.services {
+        let mut gateways = Vec::new();
+        for server in &service.real_servers {
+            let route = netlink.route_to(server.address.ip()).context("asking for a route")?;
+            match gateway(&route, server.address.ip(), links) {
+                Ok(gateway) => gateways.push(gateway),
+                Err((message, remedy)) => {
+                    let message = format!("real server {}: {message}", server.address);
+                    errors.push(config.error_at(server.line, message, remedy));
+                }
+            }
+            if let Some(error) = used_source(config, service, &route) {
+                errors.push(error);
+            }
+        }
+        all.push(gateways);
+    }
+    fail_on(errors)?;
+    Ok(all)
+}
+
+/// The neighbour that a route leads to.
+pub(super) fn gateway(
+    route: &Route,
+    destination: IpAddr,
+    links: &[Link],
+) -> Result<Gateway, (String, &'static str)> {
+    if route.kind == RouteKind::Local {
+        let remedy = "this version forwards only to other machines";
+        return Err(("its address is this machine's own".into(), remedy));
+    }
+    if route.kind != RouteKind::Unicast {
+        return Err(("there is no route to it".into(), "add a route with `ip route add`"));
+    }
+    if !links.iter().any(|link| link.index == route.link_index) {
+        let message =
+            format!("its route leaves by interface {}, not one of ours", route.link_index);
+        return Err((message, "add that interface to `interfaces`, or change the route"));
+    }
+    let address = Addr::from(route.gateway.unwrap_or(destination));
+    Ok(Gateway { interface: route.link_index, address })
+}
+
+/// A local address that the kernel itself sends from would take packets from its own sockets.
+fn used_source(
+    config: &config::Config,
+    service: &config::ServiceConfig,
+    route: &Route,
+) -> Option<ConfigError> {
+    let source = route.preferred_source?;
+    let pool = config.pool(&service.local_addresses.as_ref()?.value)?;
+    let entry = pool.addresses.iter().find(|range| range.value.contains(source))?;
+    Some(config.error_at(
+        entry.line,
+        format!("local address {source} is the one this machine itself sends from"),
+        "leave it out of the pool",
+    ))
+}
+
+fn fail_on(errors: Vec<ConfigError>) -> Result<()> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    bail!("{}", lines.join("\n"))
+}
+
+/// Sizes of the tables.
+pub(super) fn limits(config: &config::Config) -> Limits {
+    Limits { sessions: config.max_sessions, proven_ring: RING_BYTES, unproven_ring: RING_BYTES }
+}
+
+/// What the limits cost at worst.
+pub(super) fn worst_case(config: &config::Config) -> WorstCaseMemory {
+    let limits = limits(config);
+    WorstCaseMemory::new(&Sizes {
+        slots: u64::from(limits.sessions) + 1,
+        slot_bytes: size_of::<Slot>() as u64,
+        buckets: u64::from(bucket_count(limits.sessions)) + 1,
+        bucket_bytes: size_of::<Bucket>() as u64,
+        engine_session_bytes: Engine::<NativeMemory>::bytes_per_session() as u64,
+        early_data_bytes: u64::from(config.synproxy.ack_store_total_bytes),
+        ring_bytes: u64::from(limits.proven_ring) + u64::from(limits.unproven_ring),
+    })
+}
+
+/// The engine's settings.
+pub(super) fn engine_config(config: &config::Config, timestamp_offset: u64) -> Config {
+    let proxy = &config.synproxy;
+    let mut timeouts = Timeouts::default();
+    for (state, timeout) in [
+        (TcpState::Established, config.timeouts.established),
+        (TcpState::SynSent, config.timeouts.syn_sent),
+        (TcpState::SynRecv, config.timeouts.syn_recv),
+        (TcpState::FinWait, config.timeouts.fin_wait),
+        (TcpState::TimeWait, config.timeouts.time_wait),
+        (TcpState::Close, config.timeouts.close),
+        (TcpState::CloseWait, config.timeouts.close_wait),
+        (TcpState::LastAck, config.timeouts.last_ack),
+    ] {
+        timeouts.set(state, timeout.as_millis() as u64);
+    }
+    let switches = [
+        (proxy.sack, switch::SACK),
+        (proxy.timestamp, switch::TIMESTAMP),
+        (config.policy.defence_udp_drop, switch::UDP_DROP),
+        (config.policy.defence_ip_frag_drop, switch::FRAGMENT_DROP),
+        (proxy.conn_reuse && proxy.conn_reuse_close, switch::reuse(TcpState::Close)),
+        (proxy.conn_reuse && proxy.conn_reuse_time_wait, switch::reuse(TcpState::TimeWait)),
+        (proxy.conn_reuse && proxy.conn_reuse_fin_wait, switch::reuse(TcpState::FinWait)),
+        (proxy.conn_reuse && proxy.conn_reuse_close_wait, switch::reuse(TcpState::CloseWait)),
+        (proxy.conn_reuse && proxy.conn_reuse_last_ack, switch::reuse(TcpState::LastAck)),
+    ];
+    Config {
+        store: StoreLimits {
+            segments: usize::from(proxy.ack_store),
+            bytes: proxy.ack_store_bytes as usize,
+            total_bytes: proxy.ack_store_total_bytes as usize,
+        },
+        timeouts,
+        syn_retry: u32::from(proxy.syn_retry),
+        switches: switches.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit),
+        init_mss: proxy.init_mss,
+        window_scale: if proxy.wscale == 0 { NO_SCALE } else { proxy.wscale },
+        ttl: proxy.synack_ttl,
+        timestamp_offset,
+    }
+}
+
+/// The pools, in the file's order.
+pub(super) fn pools(config: &config::Config) -> Vec<LocalPool> {
+    let pool = |pool: &config::LocalAddressPool| LocalPool {
+        addresses: pool
+            .addresses
+            .iter()
+            .flat_map(|range| range.value.iter())
+            .map(Addr::from)
+            .collect(),
+        port_min: pool.port_min,
+        port_max: pool.port_max,
+    };
+    config.local_addresses.iter().map(pool).collect()
+}
+
+/// The services, in the file's order, their next hops still to be set.
+pub(super) fn services(config: &config::Config) -> Result<Vec<ServiceSpec>> {
+    config.services.iter().map(|service| self::service(config, service)).collect()
+}
+
+fn service(config: &config::Config, service: &config::ServiceConfig) -> Result<ServiceSpec> {
+    let scheduler = match service.scheduler {
+        config::Scheduler::Rr => Kind::RoundRobin,
+        config::Scheduler::Wrr => Kind::WeightedRoundRobin,
+        other => bail!("{}: scheduler {} is not served", service.address, other.word()),
+    };
+    let server = |server: &config::RealServerConfig| {
+        let forwarding = match server.forwarding {
+            config::Forwarding::Nat => Forwarding::Nat,
+            config::Forwarding::Fullnat => Forwarding::FullNat,
+            other => bail!("{}: forwarding {} is not served", server.address, other.word()),
+        };
+        let weight = u32::from(server.weight);
+        Ok(RealServerSpec { address: server.address.into(), forwarding, weight, next_hop: 0 })
+    };
+    let pool = service
+        .local_addresses
+        .as_ref()
+        .and_then(|name| config.local_addresses.iter().position(|pool| pool.name == name.value));
+    Ok(ServiceSpec {
+        address: service.address.into(),
+        scheduler,
+        synproxy: service.synproxy,
+        defer: service.defer,
+        pool,
+        real_servers: service.real_servers.iter().map(server).collect::<Result<_>>()?,
+    })
+}
