@@ -1,31 +1,46 @@
-//! Clocks and randomness: what the engine takes as arguments.
+//! The two clocks, both in milliseconds.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use seawall_fastpath::siphash::Key;
-
-/// The monotonic clock in milliseconds, the one that `bpf_ktime_get_ns` reads.
+/// Time since boot without suspension (`CLOCK_MONOTONIC`): what `bpf_ktime_get_ns` counts, so
+/// times in records and slots compare with it. Never steps back.
 #[must_use]
 pub fn monotonic_ms() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid timespec to write to; this clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
+    milliseconds(clock_gettime(ClockId::Monotonic))
 }
 
-/// The wall clock in milliseconds since 1970.
+/// Time since 1970 (`CLOCK_REALTIME`); steps when the administrator or NTP steps it. Zero before
+/// 1970.
 #[must_use]
 pub fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    milliseconds(clock_gettime(ClockId::Realtime))
 }
 
-/// A key from the operating system's random source.
-///
-/// # Errors
-/// When there is none.
-pub fn random_key() -> std::io::Result<Key> {
-    let mut bytes = [0u8; 16];
-    getrandom::fill(&mut bytes)?;
-    let word = u128::from_ne_bytes(bytes);
-    Ok(Key(word as u64, (word >> 64) as u64))
+fn milliseconds(time: Timespec) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds * 1_000 + nanoseconds / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Timespec, milliseconds, monotonic_ms, wall_ms};
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    #[test]
+    fn both_clocks_count_milliseconds() {
+        let (monotonic, wall) = (monotonic_ms(), wall_ms());
+        std::thread::sleep(Duration::from_millis(20));
+        for passed in [monotonic_ms() - monotonic, wall_ms() - wall] {
+            assert!((19..5_000).contains(&passed), "{passed} ms");
+        }
+        let std = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        assert!(std.abs_diff(wall_ms()) < 5_000);
+    }
+
+    #[test]
+    fn a_time_before_1970_is_zero() {
+        assert_eq!(milliseconds(Timespec { tv_sec: -1, tv_nsec: 0 }), 0);
+        assert_eq!(milliseconds(Timespec { tv_sec: 2, tv_nsec: 3_999_999 }), 2_003);
+    }
 }

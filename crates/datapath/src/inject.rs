@@ -1,154 +1,223 @@
-//! Frames that the engine sends: one packet socket an interface, many frames a system call.
+//! Frames sent past the kernel's stack: one packet socket (packet(7)) an interface.
+//!
+//! A socket for each, so that one interface whose queue is stuck holds up no other. What an XDP
+//! program at the other end of the link sees is an ordinary frame.
 
-use std::collections::HashMap;
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::{io, mem, ptr};
 
-/// Frames in one system call.
-const BATCH: usize = 64;
-/// Largest frame.
-const MAX_FRAME: usize = 4096;
-/// How often a full device queue is tried again before the rest of a batch is dropped.
-const TRIES: usize = 16;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
-/// Sends frames. Holds [`BATCH`] frames an interface at most, and never blocks.
-#[derive(Debug, Default)]
-pub struct Injector {
-    ports: HashMap<u32, Port>,
-    /// Frames that could not be sent: too long, the queue full, or the interface down or unknown.
-    pub dropped: u64,
-    /// Frames that were sent.
+use crate::Error;
+
+/// Frames that wait for one interface before they are sent without being asked.
+pub const BATCH_FRAMES: usize = 256;
+/// Bytes of the longest frame.
+pub const MAX_FRAME: usize = 4096;
+/// Bytes of the shortest: an Ethernet header.
+const MIN_FRAME: usize = 14;
+/// Bytes that one interface's batch may take.
+const BATCH_BYTES: usize = BATCH_FRAMES * MAX_FRAME;
+/// Frames a system call; more would cost stack and save little.
+const CHUNK: usize = 64;
+/// How often one flush tries again because the socket or the interface's queue is full, before
+/// frames are dropped: a bound on how long the worker is held up.
+const RETRIES: u32 = 16;
+/// Bytes the kernel may hold for one socket: a full batch, counted with the kernel's own
+/// overhead of about 1 KiB a frame.
+const SEND_BUFFER: usize = 2 * BATCH_BYTES;
+
+/// What became of frames, since the injector was opened. Each counts once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct InjectCounters {
+    /// Taken by the kernel.
     pub sent: u64,
+    /// Dropped (`inject_dropped`): socket or interface queue stayed full.
+    pub dropped: u64,
+    /// Refused by the kernel: the interface is down or gone, or its MTU too small.
+    pub failed: u64,
+    /// Never offered to the kernel: no such interface here, or a length out of range.
+    pub refused: u64,
+}
+
+/// Sends frames on the interfaces it was opened for.
+///
+/// [`send`](Self::send) collects, [`flush`](Self::flush) sends; call it once a round. At most
+/// 1 MiB an interface waits. Nothing is allocated a frame.
+#[derive(Debug)]
+pub struct Injector {
+    ports: Vec<Port>,
+    counters: InjectCounters,
 }
 
 #[derive(Debug)]
 struct Port {
+    interface: u32,
     socket: OwnedFd,
-    frames: Vec<u8>,
-    lens: Vec<usize>,
+    /// Frames end to end.
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
 }
 
 impl Injector {
-    /// Opens the packet socket of an interface. It receives nothing.
+    /// Opens a socket for each of `interfaces` (indexes in the calling thread's namespace).
     ///
     /// # Errors
-    /// Without CAP_NET_RAW, or when there is no such interface.
-    pub fn open(&mut self, interface: u32) -> io::Result<()> {
-        let flags = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: a plain system call; the result is checked.
-        let fd = unsafe { libc::socket(libc::AF_PACKET, flags, 0) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `fd` was just made and is owned by nobody else.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: all-zero is a valid `sockaddr_ll`.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_ifindex = interface as i32;
-        // SAFETY: the pointer and length are those of a live `sockaddr_ll`.
-        let bound = unsafe {
-            libc::bind(fd, (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as u32)
-        };
-        if bound < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let on: libc::c_int = 1;
-        // SAFETY: the pointer and length are those of a live `c_int`.
-        let bypass = unsafe {
-            libc::setsockopt(
-                fd,
-                libc::SOL_PACKET,
-                libc::PACKET_QDISC_BYPASS,
-                (&raw const on).cast(),
-                size_of::<libc::c_int>() as u32,
-            )
-        };
-        if bypass < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let frames = vec![0; BATCH * MAX_FRAME];
-        self.ports.insert(interface, Port { socket, frames, lens: Vec::with_capacity(BATCH) });
-        Ok(())
+    ///
+    /// [`Error::PacketSocket`]: without `CAP_NET_RAW`, or if there is no such interface.
+    pub fn open(interfaces: &[u32]) -> Result<Self, Error> {
+        let ports = interfaces.iter().map(|&interface| Port::open(interface));
+        Ok(Self { ports: ports.collect::<Result<_, _>>()?, counters: InjectCounters::default() })
     }
 
-    /// Queues a frame, and sends the batch when it is full.
+    /// Takes a copy of `frame`, Ethernet header and all, to be sent on `interface`.
     pub fn send(&mut self, interface: u32, frame: &[u8]) {
-        let Some(port) = self.ports.get_mut(&interface) else {
-            self.dropped += 1;
-            return;
-        };
-        let start = port.lens.len() * MAX_FRAME;
-        let room = port.frames.get_mut(start..start + MAX_FRAME);
-        match room.and_then(|room| room.get_mut(..frame.len())) {
-            Some(to) => to.copy_from_slice(frame),
-            None => {
-                self.dropped += 1;
-                return;
+        let port = self.ports.iter_mut().find(|port| port.interface == interface);
+        match port {
+            Some(port) if (MIN_FRAME..=MAX_FRAME).contains(&frame.len()) => {
+                if port.ends.len() == BATCH_FRAMES {
+                    port.flush(&mut self.counters);
+                }
+                port.bytes.extend_from_slice(frame);
+                port.ends.push(port.bytes.len());
             }
-        }
-        port.lens.push(frame.len());
-        if port.lens.len() == BATCH {
-            let (sent, dropped) = port.flush();
-            self.sent += sent;
-            self.dropped += dropped;
+            _ => self.counters.refused += 1,
         }
     }
 
-    /// Sends everything that is queued.
+    /// Sends what waits. Frames of one interface leave in the order they came in.
     pub fn flush(&mut self) {
-        for port in self.ports.values_mut() {
-            let (sent, dropped) = port.flush();
-            self.sent += sent;
-            self.dropped += dropped;
+        for port in &mut self.ports {
+            port.flush(&mut self.counters);
         }
+    }
+
+    /// What became of all frames so far.
+    #[must_use]
+    pub fn counters(&self) -> InjectCounters {
+        self.counters
     }
 }
 
 impl Port {
-    fn flush(&mut self) -> (u64, u64) {
-        let count = self.lens.len();
-        if count == 0 {
-            return (0, 0);
+    fn open(interface: u32) -> Result<Self, Error> {
+        let at = |action| move |source| Error::PacketSocket { interface, action, source };
+        // Protocol 0: nothing that arrives is copied to the socket.
+        let socket = packet_socket(interface, 0).map_err(at("open"))?;
+        bypass_queueing(&socket).map_err(at("set up"))?;
+        sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER)
+            .or_else(|_| sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER))
+            .map_err(|source| at("set up")(source.into()))?;
+        Ok(Self {
+            interface,
+            socket,
+            bytes: Vec::with_capacity(BATCH_BYTES),
+            ends: Vec::with_capacity(BATCH_FRAMES),
+        })
+    }
+
+    fn flush(&mut self, counters: &mut InjectCounters) {
+        let mut next = 0;
+        let mut retries = RETRIES;
+        while next < self.ends.len() {
+            match self.send_from(next) {
+                Ok(sent) => {
+                    counters.sent += sent as u64;
+                    next += sent;
+                }
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) if retries > 0 => {
+                    retries -= 1;
+                    std::thread::yield_now();
+                }
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => {
+                    counters.dropped += 1;
+                    next += 1;
+                }
+                Err(_) => {
+                    counters.failed += 1;
+                    next += 1;
+                }
+            }
         }
-        // SAFETY: all-zero is a valid `iovec` and a valid `mmsghdr`.
-        let mut pieces: [libc::iovec; BATCH] = unsafe { std::mem::zeroed() };
-        // SAFETY: as above.
-        let mut messages: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
-        let frames = self.frames.chunks_exact_mut(MAX_FRAME);
-        for (((piece, message), frame), len) in
-            pieces.iter_mut().zip(&mut messages).zip(frames).zip(&self.lens)
-        {
-            piece.iov_base = frame.as_mut_ptr().cast();
-            piece.iov_len = *len;
-            message.msg_hdr.msg_iov = piece;
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// Sends frames from the `first` on, at most [`CHUNK`]; says how many, at least one.
+    fn send_from(&self, first: usize) -> Result<usize, Errno> {
+        let waiting = &self.ends[first..];
+        let count = waiting.len().min(CHUNK);
+        let mut slices = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; CHUNK];
+        // SAFETY: `mmsghdr` is made of integers and pointers, for all of which zero is a value.
+        let mut messages: [libc::mmsghdr; CHUNK] = unsafe { mem::zeroed() };
+        let mut start = if first == 0 { 0 } else { self.ends[first - 1] };
+        for ((&end, slice), message) in waiting.iter().zip(&mut slices).zip(&mut messages) {
+            let frame = &self.bytes[start..end];
+            // The kernel only reads what it sends.
+            slice.iov_base = frame.as_ptr().cast_mut().cast();
+            slice.iov_len = frame.len();
+            message.msg_hdr.msg_iov = slice;
             message.msg_hdr.msg_iovlen = 1;
+            start = end;
         }
-        let mut done = 0;
-        for _ in 0..TRIES {
-            let rest = messages.get_mut(done..count).unwrap_or_default();
-            if rest.is_empty() {
-                break;
-            }
-            // SAFETY: `rest` are messages whose pieces lie in `pieces` and `self.frames`, all
-            // alive; the count is theirs.
-            let sent = unsafe {
-                libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0)
-            };
-            match usize::try_from(sent) {
-                Ok(sent) => done += sent,
-                Err(_) if is_full(&io::Error::last_os_error()) => std::thread::yield_now(),
-                Err(_) => break,
-            }
+        // SAFETY: the first `count` messages (at most `CHUNK`) each point to one slice of
+        // `slices`, and that to bytes of `self.bytes`; all outlive the call.
+        let sent = unsafe {
+            libc::sendmmsg(
+                self.socket.as_raw_fd(),
+                messages.as_mut_ptr(),
+                count as libc::c_uint,
+                libc::MSG_DONTWAIT,
+            )
+        };
+        match usize::try_from(sent) {
+            Ok(0) => Err(Errno::NOBUFS),
+            Ok(sent) => Ok(sent),
+            Err(_) => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
         }
-        self.lens.clear();
-        (done as u64, (count - done) as u64)
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR | libc::ENOMEM)
-    )
+/// A raw packet socket on one interface, which receives the frames of `protocol` (an EtherType,
+/// host order; 0 for none).
+pub(crate) fn packet_socket(interface: u32, protocol: u16) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
+    // SAFETY: `sockaddr_ll` is made of integers, for which zero is a value.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex =
+        i32::try_from(interface).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+    // SAFETY: the address lives through the call and is as long as stated.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
 }
+
+/// Frames go to the driver directly: the engine is its own queue, and a queueing discipline
+/// would cost a lock a packet (`PACKET_QDISC_BYPASS`, packet(7)).
+fn bypass_queueing(socket: &OwnedFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option's value lives through the call and is as long as stated.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_QDISC_BYPASS,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,134 +1,104 @@
-//! BPF arrays mapped into this process: the same memory as the XDP program's, without a system
-//! call between them.
+//! BPF arrays in this process's memory: the same bytes that the XDP program reads and writes.
 
-use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr::NonNull;
+use std::os::fd::AsFd;
+use std::ptr::{self, NonNull};
 
+use aya::maps::{MapData, MapType};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use seawall_fastpath::layout::{Bucket, NextHop, Settings, Slot};
-use seawall_fastpath::native::Memory;
 
-/// A type that a shared array may hold.
+use crate::Error;
+
+/// Types that may lie in memory which the kernel changes at any time.
 ///
 /// # Safety
-/// The type is `repr(C)`, made only of `seawall_fastpath::cell` cells (so that it may change
-/// under a shared reference, and any bit pattern is valid), and its size is a multiple of 8, the
-/// stride of a BPF array.
-unsafe trait Shared: Sync {}
+///
+/// Every byte belongs to a `Cell32` or a `Cell64` (atomics, so shared references allow changes
+/// from elsewhere), any bit pattern is a value, and nothing needs dropping.
+pub unsafe trait Cells: Sync {}
 
-// SAFETY: cells only; the layout's tests pin the sizes at 256, 64, 32 and 192.
-unsafe impl Shared for Slot {}
+// SAFETY: `repr(C)`, made of cells only; their sizes, which leave no padding, are pinned by tests.
+unsafe impl Cells for Slot {}
 // SAFETY: as above.
-unsafe impl Shared for Bucket {}
+unsafe impl Cells for Bucket {}
 // SAFETY: as above.
-unsafe impl Shared for NextHop {}
+unsafe impl Cells for NextHop {}
 // SAFETY: as above.
-unsafe impl Shared for Settings {}
+unsafe impl Cells for Settings {}
 
-/// A mapped array of `T`.
+/// A BPF array, mapped for reading and writing for as long as this lives. The mapping keeps the
+/// kernel's memory even when the map and the program are gone.
 #[derive(Debug)]
-struct Mapped<T> {
-    start: NonNull<T>,
-    count: usize,
+pub struct MappedArray<T: Cells> {
+    base: NonNull<T>,
+    len: usize,
 }
 
-// SAFETY: the memory belongs to no thread, and `T` may be used from any through `&T`.
-unsafe impl<T: Shared> Send for Mapped<T> {}
-// SAFETY: as above.
-unsafe impl<T: Shared> Sync for Mapped<T> {}
+// SAFETY: the mapping belongs to the process, not to a thread, and `T` is `Sync`.
+unsafe impl<T: Cells> Send for MappedArray<T> {}
+// SAFETY: only shared references to `T`, which is `Sync`, are given out.
+unsafe impl<T: Cells> Sync for MappedArray<T> {}
 
-impl<T: Shared> Mapped<T> {
-    fn new(map: BorrowedFd<'_>, count: u32) -> io::Result<Self> {
-        let count = count as usize;
-        let len = count.checked_mul(size_of::<T>()).filter(|len| *len > 0);
-        let len = len.ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: a new shared mapping of a map that the kernel keeps alive as long as it is
-        // mapped; nothing else in this process lies there.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                map.as_raw_fd(),
+impl<T: Cells> MappedArray<T> {
+    /// The kernel rounds the distance between elements up to this (`array_map_alloc` in
+    /// `kernel/bpf/arraymap.c`); elements must fill it, or the slice's would lie elsewhere.
+    const STRIDE: usize = 8;
+    /// The smallest page; what the kernel aligns the first element of a mappable array to.
+    const PAGE: usize = 4096;
+
+    /// Maps all of `map`, which the object calls `name`.
+    pub(crate) fn new(name: &'static str, map: &MapData) -> Result<Self, Error> {
+        const {
+            assert!(size_of::<T>() > 0 && size_of::<T>().is_multiple_of(Self::STRIDE));
+            assert!(align_of::<T>() <= Self::PAGE);
+        }
+        let at = |source| Error::Map { map: name, action: "ask about", source: Box::new(source) };
+        let info = map.info().map_err(at)?;
+        let (kind, value_size) = (info.map_type().map_err(at)?, info.value_size() as usize);
+        if kind != MapType::Array || value_size != size_of::<T>() {
+            let expected = size_of::<T>();
+            let what = format!("{name} is {kind:?} of {value_size} bytes, not Array of {expected}");
+            return Err(Error::Object { what });
+        }
+        let len = info.max_entries() as usize;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+        let base = unsafe {
+            mmap(
+                ptr::null_mut(),
+                len * size_of::<T>(),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                map.fd().as_fd(),
                 0,
             )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
         }
-        let start = NonNull::new(start.cast::<T>()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { start, count })
+        .map_err(|source| Error::Mmap { map: name, source: source.into() })?;
+        let base = NonNull::new(base.cast()).ok_or_else(|| Error::Mmap {
+            map: name,
+            source: std::io::Error::other("mapped at address zero"),
+        })?;
+        Ok(Self { base, len })
     }
 }
 
-impl<T> Deref for Mapped<T> {
+impl<T: Cells> Deref for MappedArray<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: the kernel mapped at least `count` elements (it refuses a longer mapping than
-        // the array), page-aligned, zeroed at first and valid in any state; see `Shared`.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
+        // SAFETY: `base` begins a mapping of `len` elements that lives as long as `self`. It is
+        // page-aligned, elements lie `size_of::<T>()` apart (both asserted in `new`), BPF array
+        // memory is zeroed, and by the contract of `Cells` every bit pattern is a value and
+        // changes by the kernel are those of atomics.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
 }
 
-impl<T> Drop for Mapped<T> {
+impl<T: Cells> Drop for MappedArray<T> {
     fn drop(&mut self) {
-        // SAFETY: exactly what `new` mapped; the borrow checker has ended every reference.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.count * size_of::<T>()) };
-    }
-}
-
-/// The four arrays.
-#[derive(Debug)]
-pub struct MappedMemory {
-    slots: Mapped<Slot>,
-    index: Mapped<Bucket>,
-    next_hops: Mapped<NextHop>,
-    settings: Mapped<Settings>,
-}
-
-/// One of the arrays, as the kernel knows it.
-pub(crate) struct Array<'fd> {
-    pub(crate) map: BorrowedFd<'fd>,
-    pub(crate) count: u32,
-}
-
-/// All of the arrays.
-pub(crate) struct Arrays<'fd> {
-    pub(crate) slots: Array<'fd>,
-    pub(crate) index: Array<'fd>,
-    pub(crate) next_hops: Array<'fd>,
-    pub(crate) settings: BorrowedFd<'fd>,
-}
-
-impl MappedMemory {
-    pub(crate) fn new(arrays: &Arrays<'_>) -> io::Result<Self> {
-        Ok(Self {
-            slots: Mapped::new(arrays.slots.map, arrays.slots.count)?,
-            index: Mapped::new(arrays.index.map, arrays.index.count)?,
-            next_hops: Mapped::new(arrays.next_hops.map, arrays.next_hops.count)?,
-            settings: Mapped::new(arrays.settings, 1)?,
-        })
-    }
-}
-
-impl Memory for MappedMemory {
-    fn slots(&self) -> &[Slot] {
-        &self.slots
-    }
-
-    fn index(&self) -> &[Bucket] {
-        &self.index
-    }
-
-    fn next_hops(&self) -> &[NextHop] {
-        &self.next_hops
-    }
-
-    fn settings(&self) -> &Settings {
-        let [settings] = &*self.settings else { unreachable!("mapped with exactly one element") };
-        settings
+        // SAFETY: exactly what `new` mapped; the borrows that `deref` gave have ended. A failure
+        // leaves the memory mapped, which harms nobody.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len * size_of::<T>()) };
     }
 }

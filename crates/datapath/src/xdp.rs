@@ -1,300 +1,350 @@
-//! The XDP program: loaded, attached, its tables written, its counters read.
+//! The XDP program: loaded, sized, attached.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::xdp::XdpLinkId;
-use aya::programs::{ProgramError, TestRun as _, TestRunOptions, XdpMode};
-use aya::{Ebpf, EbpfLoader, Pod};
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::xdp::{XdpError, XdpLinkId, XdpMode};
+use aya::programs::{ProgramError, Xdp as Program};
+use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use seawall_fastpath::Reason;
 use seawall_fastpath::layout::{
-    AddressEntry, AddressKey, InterfaceEntry, MAX_NEXT_HOPS, ServiceEntry, ServiceKey,
-    bucket_count, name,
+    AddressEntry, AddressKey, Bucket, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES, MAX_NEXT_HOPS,
+    MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, bucket_count, name,
 };
 
-use crate::mapped::{Array, Arrays, MappedMemory};
-use crate::ring::Ring;
+use crate::tables::Plain;
+use crate::{Error, MappedArray, Ring};
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/seawall.bpf.o");
+/// The program and its maps as built by `cargo xtask bpf`.
+static OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/seawall.bpf.o"));
 
-/// What went wrong between us and the kernel's BPF.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The kernel refused the program or a map.
-    #[error("the kernel refused the XDP program: {0}")]
-    Load(#[from] aya::EbpfError),
-    /// The verifier refused the program, or it could not be attached.
-    #[error("{what}: {source}")]
-    Program {
-        /// What was tried.
-        what: String,
-        /// What the kernel said.
-        source: ProgramError,
-    },
-    /// A map operation failed.
-    #[error("writing map {map}: {source}")]
-    Map {
-        /// The map's name.
-        map: &'static str,
-        /// What the kernel said.
-        source: aya::maps::MapError,
-    },
-    /// The object file lacks something; it was built from other sources.
-    #[error("the XDP object has no {0}; rebuild it with `cargo xtask bpf`")]
-    Missing(&'static str),
-    /// An array could not be mapped.
-    #[error("mapping the session array into memory: {0}; is there enough free memory?")]
-    Mapping(#[from] io::Error),
-}
+/// Slots are numbered in 31 bits and slot 0 is never used.
+const MAX_SESSIONS: u32 = (1 << 31) - 2;
+const RING_BYTES: std::ops::RangeInclusive<u32> = 4096..=1 << 30;
+/// Lines of the verifier's log that an error keeps; the reason stands at its end.
+const LOG_LINES: usize = 24;
 
-/// Sizes of the tables.
+/// How much the maps hold. All of it is allocated when they are created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Sessions at once.
+    /// Sessions at a time, 1 to 2^31 - 2.
     pub sessions: u32,
-    /// Bytes of the ring for proven traffic, a power of two of at least a page.
-    pub proven_ring: u32,
-    /// Bytes of the ring for everything else, likewise.
-    pub unproven_ring: u32,
+    /// Bytes of the ring of proven peers: a power of two, 4 KiB to 1 GiB.
+    pub proven_ring_bytes: u32,
+    /// Bytes of the ring of peers that have proved nothing: likewise.
+    pub unproven_ring_bytes: u32,
 }
 
 /// How the program runs on an interface.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum Mode {
     /// In the driver.
     Native,
-    /// In the stack, because the driver cannot: slower, and after GRO.
-    Generic,
+    /// In the kernel's stack, several times slower, because the driver refused.
+    Generic {
+        /// The driver's answer.
+        native_refused: io::Error,
+    },
 }
 
-macro_rules! pod {
-    ($($wrapper:ident($inner:ty)),*) => {$(
-        #[derive(Clone, Copy)]
-        #[repr(transparent)]
-        struct $wrapper($inner);
-
-        // SAFETY: the inner type is `repr(C)` integers without padding (its size is pinned by a
-        // test of the layout), so any bytes are a value of it and all its bytes are set.
-        unsafe impl Pod for $wrapper {}
-    )*};
-}
-
-pod!(
-    ServiceKeyPod(ServiceKey),
-    ServiceEntryPod(ServiceEntry),
-    AddressKeyPod(AddressKey),
-    AddressEntryPod(AddressEntry),
-    InterfaceEntryPod(InterfaceEntry)
-);
-
-/// The loaded program. Dropping it detaches it everywhere and frees the maps.
-#[derive(Debug)]
-pub struct Xdp {
-    ebpf: Ebpf,
-    services: HashMap<MapData, ServiceKeyPod, ServiceEntryPod>,
-    addresses: HashMap<MapData, AddressKeyPod, AddressEntryPod>,
-    interfaces: HashMap<MapData, u32, InterfaceEntryPod>,
-    counters: PerCpuArray<MapData, u64>,
-    attached: BTreeMap<u32, XdpLinkId>,
-    /// How long the kernel took to verify the program.
-    pub verification: Duration,
-}
-
-/// Everything that [`Xdp::load`] gives.
-#[derive(Debug)]
-pub struct Loaded {
-    /// The program.
-    pub xdp: Xdp,
-    /// The arrays it shares with the engine.
-    pub memory: MappedMemory,
-    /// The ring for proven traffic.
+/// What XDP hands up.
+pub struct Rings {
+    /// Frames of proven peers.
     pub proven: Ring,
-    /// The ring for everything else.
+    /// Frames of peers that have proved nothing.
     pub unproven: Ring,
 }
 
-/// What a program did with one frame in a test run.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TestRun {
-    /// The XDP action.
-    pub action: u32,
-    /// The frame afterwards.
-    pub frame: Vec<u8>,
-    /// Mean time of one run, as the kernel measured it.
-    pub duration: Duration,
+/// The loaded program and its maps. Dropping it detaches the program from every interface; the
+/// kernel frees program and maps when the last mapping and ring are gone too.
+pub struct Xdp {
+    /// Keeps the program, and with it the links.
+    pub(crate) ebpf: Ebpf,
+    links: BTreeMap<u32, XdpLinkId>,
+    rings: Option<Rings>,
+    slots: MapData,
+    index: MapData,
+    next_hops: MapData,
+    settings: MapData,
+    pub(crate) services: HashMap<MapData, Plain<ServiceKey>, Plain<ServiceEntry>>,
+    pub(crate) addresses: HashMap<MapData, Plain<AddressKey>, Plain<AddressEntry>>,
+    pub(crate) interfaces: HashMap<MapData, u32, Plain<InterfaceEntry>>,
+    pub(crate) counters: PerCpuArray<MapData, u64>,
+    verification: Duration,
+    jitted: bool,
+}
+
+impl Limits {
+    /// Bytes of kernel memory that the maps take, whatever happens. Left out are the per-CPU
+    /// arrays (32 KiB and a few counters a CPU) and the allocators' own overhead.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let array = |entries: u64, size: usize| entries * size as u64;
+        // `struct htab_elem` is 48 bytes, a bucket 16 (`kernel/bpf/hashtab.c`).
+        let hash = |entries: u32, key: usize, value: usize| {
+            let element = 48 + key.next_multiple_of(8) + value.next_multiple_of(8);
+            array(entries.into(), element) + array(entries.next_power_of_two().into(), 16)
+        };
+        array(u64::from(self.sessions) + 1, size_of::<Slot>())
+            + array(u64::from(bucket_count(self.sessions)) + 1, size_of::<Bucket>())
+            + array(MAX_NEXT_HOPS.into(), size_of::<NextHop>())
+            + array(1, size_of::<Settings>())
+            + hash(MAX_SERVICES, size_of::<ServiceKey>(), size_of::<ServiceEntry>())
+            + hash(MAX_ADDRESSES, size_of::<AddressKey>(), size_of::<AddressEntry>())
+            + hash(MAX_INTERFACES, size_of::<u32>(), size_of::<InterfaceEntry>())
+            + u64::from(self.proven_ring_bytes)
+            + u64::from(self.unproven_ring_bytes)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if !(1..=MAX_SESSIONS).contains(&self.sessions) {
+            return Err(Error::Limit {
+                what: "the number of sessions",
+                value: self.sessions.into(),
+                expected: "1 to 2147483646",
+            });
+        }
+        for (what, bytes) in [
+            ("the ring of proven peers", self.proven_ring_bytes),
+            ("the ring of unproven peers", self.unproven_ring_bytes),
+        ] {
+            if !RING_BYTES.contains(&bytes) || !bytes.is_power_of_two() {
+                let expected = "a power of two from 4096 to 1073741824 bytes";
+                return Err(Error::Limit { what, value: bytes.into(), expected });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Xdp {
-    /// Loads the program with tables of these sizes; attaches it nowhere.
+    /// Creates the maps and has the kernel verify the program. Nothing is attached yet.
     ///
     /// # Errors
-    /// When the kernel refuses it or there is not enough memory.
-    pub fn load(limits: &Limits) -> Result<Loaded, Error> {
-        let slots = limits.sessions + 1;
-        let buckets = bucket_count(limits.sessions) + 1;
+    ///
+    /// [`Error::Limit`], [`Error::Maps`] for want of memory or privileges, [`Error::Verifier`],
+    /// [`Error::Load`], and [`Error::Object`] if the embedded object is not of this build.
+    pub fn load(limits: &Limits) -> Result<Self, Error> {
+        limits.check()?;
         let mut ebpf = EbpfLoader::new()
-            .map_max_entries(name::SLOTS, slots)
-            .map_max_entries(name::INDEX, buckets)
-            .map_max_entries(name::PROVEN, limits.proven_ring)
-            .map_max_entries(name::UNPROVEN, limits.unproven_ring)
-            .load(OBJECT)?;
-        let started = Instant::now();
-        program(&mut ebpf)?
-            .load()
-            .map_err(|source| Error::Program { what: "loading the XDP program".into(), source })?;
-        let verification = started.elapsed();
-        let memory = map_arrays(&ebpf, slots, buckets)?;
-        let mut xdp = Self {
-            services: HashMap::try_from(take(&mut ebpf, name::SERVICES)?)
-                .map_err(|source| Error::Map { map: name::SERVICES, source })?,
-            addresses: HashMap::try_from(take(&mut ebpf, name::ADDRESSES)?)
-                .map_err(|source| Error::Map { map: name::ADDRESSES, source })?,
-            interfaces: HashMap::try_from(take(&mut ebpf, name::INTERFACES)?)
-                .map_err(|source| Error::Map { map: name::INTERFACES, source })?,
-            counters: PerCpuArray::try_from(take(&mut ebpf, name::COUNTERS)?)
-                .map_err(|source| Error::Map { map: name::COUNTERS, source })?,
-            attached: BTreeMap::new(),
-            verification,
+            .btf(None)
+            .map_max_entries(name::SLOTS, limits.sessions + 1)
+            .map_max_entries(name::INDEX, bucket_count(limits.sessions) + 1)
+            .map_max_entries(name::PROVEN, limits.proven_ring_bytes)
+            .map_max_entries(name::UNPROVEN, limits.unproven_ring_bytes)
+            .load(OBJECT)
+            .map_err(|error| not_created(error, limits))?;
+        let start = Instant::now();
+        let program = program(&mut ebpf)?;
+        program.load().map_err(refused)?;
+        let verification = start.elapsed();
+        let jitted = program.info().is_ok_and(|info| info.size_jitted() > 0);
+        let counters: PerCpuArray<_, _> = take(&mut ebpf, name::COUNTERS)?;
+        if (counters.len() as usize) < Reason::ALL.len() {
+            let what = format!("{} counters for {} reasons", counters.len(), Reason::ALL.len());
+            return Err(Error::Object { what });
+        }
+        Ok(Self {
+            rings: Some(Rings {
+                proven: Ring::new(take::<RingBuf<_>>(&mut ebpf, name::PROVEN)?),
+                unproven: Ring::new(take::<RingBuf<_>>(&mut ebpf, name::UNPROVEN)?),
+            }),
+            slots: take_array(&mut ebpf, name::SLOTS)?,
+            index: take_array(&mut ebpf, name::INDEX)?,
+            next_hops: take_array(&mut ebpf, name::NEXT_HOPS)?,
+            settings: take_array(&mut ebpf, name::SETTINGS)?,
+            services: take(&mut ebpf, name::SERVICES)?,
+            addresses: take(&mut ebpf, name::ADDRESSES)?,
+            interfaces: take(&mut ebpf, name::INTERFACES)?,
+            counters,
+            links: BTreeMap::new(),
             ebpf,
-        };
-        let mut ring = |map| {
-            RingBuf::try_from(take(&mut xdp.ebpf, map)?)
-                .map(Ring::new)
-                .map_err(|source| Error::Map { map, source })
-        };
-        let (proven, unproven) = (ring(name::PROVEN)?, ring(name::UNPROVEN)?);
-        Ok(Loaded { xdp, memory, proven, unproven })
+            verification,
+            jitted,
+        })
     }
 
-    /// Attaches the program to an interface: in the driver, or else in the stack.
+    /// Attaches the program to an interface (an index in the calling thread's namespace) by a
+    /// BPF link, which the kernel removes when this process ends, however it does: in the
+    /// driver, or, if that refuses, in the kernel's stack.
     ///
     /// # Errors
-    /// When neither works, for example because another XDP program is there.
+    ///
+    /// [`Error::Attach`]: no such interface, another program there, or refused in both modes.
     pub fn attach(&mut self, interface: u32) -> Result<Mode, Error> {
         let program = program(&mut self.ebpf)?;
         let (link, mode) = match program.attach_to_if_index(interface, XdpMode::Driver) {
             Ok(link) => (link, Mode::Native),
-            Err(native) => match program.attach_to_if_index(interface, XdpMode::Skb) {
-                Ok(link) => (link, Mode::Generic),
-                Err(_) => {
-                    let what = format!("attaching XDP to interface {interface}");
-                    return Err(Error::Program { what, source: native });
+            Err(error) => {
+                let native_refused = into_io(error);
+                if !is_for_the_driver(&native_refused) {
+                    return Err(Error::Attach { interface, reason: native_refused });
                 }
-            },
+                let link = program
+                    .attach_to_if_index(interface, XdpMode::Skb)
+                    .map_err(|error| Error::Attach { interface, reason: into_io(error) })?;
+                (link, Mode::Generic { native_refused })
+            }
         };
-        self.attached.insert(interface, link);
+        self.links.insert(interface, link);
         Ok(mode)
     }
 
-    /// Detaches the program everywhere.
-    pub fn detach(&mut self) {
-        let attached = std::mem::take(&mut self.attached);
-        if let Ok(program) = program(&mut self.ebpf) {
-            for (_, link) in attached {
-                // An interface that is gone has taken its link along.
-                let _ = program.detach(link);
-            }
+    /// Detaches the program from an interface; nothing if it is not attached there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Load`] if the kernel refuses, which for a link it does not.
+    pub fn detach(&mut self, interface: u32) -> Result<(), Error> {
+        match self.links.remove(&interface) {
+            Some(link) => program(&mut self.ebpf)?
+                .detach(link)
+                .map_err(|source| Error::Load(Box::new(source))),
+            None => Ok(()),
         }
     }
 
-    /// Tells the program of a service, or that it changed.
-    ///
-    /// # Errors
-    /// When the map is full.
-    pub fn set_service(&mut self, key: ServiceKey, entry: ServiceEntry) -> Result<(), Error> {
-        self.services
-            .insert(ServiceKeyPod(key), ServiceEntryPod(entry), 0)
-            .map_err(|source| Error::Map { map: name::SERVICES, source })
+    /// Interfaces that the program is attached to.
+    pub fn attached(&self) -> impl Iterator<Item = u32> {
+        self.links.keys().copied()
     }
 
-    /// Tells the program what an address of ours is for.
-    ///
-    /// # Errors
-    /// When the map is full.
-    pub fn set_address(&mut self, key: AddressKey, entry: AddressEntry) -> Result<(), Error> {
-        self.addresses
-            .insert(AddressKeyPod(key), AddressEntryPod(entry), 0)
-            .map_err(|source| Error::Map { map: name::ADDRESSES, source })
+    /// How long the kernel took to verify and compile the program.
+    #[must_use]
+    pub fn verification(&self) -> Duration {
+        self.verification
     }
 
-    /// Tells the program the MAC of an interface.
-    ///
-    /// # Errors
-    /// When the map is full.
-    pub fn set_interface(&mut self, index: u32, entry: InterfaceEntry) -> Result<(), Error> {
-        self.interfaces
-            .insert(index, InterfaceEntryPod(entry), 0)
-            .map_err(|source| Error::Map { map: name::INTERFACES, source })
+    /// Whether the kernel compiled the program; if not it is interpreted, many times slower
+    /// (`net.core.bpf_jit_enable`, which namespaces hide).
+    #[must_use]
+    pub fn is_jitted(&self) -> bool {
+        self.jitted
     }
 
-    /// The counters over all CPUs, in the order of [`Reason::ALL`].
-    ///
-    /// # Errors
-    /// When the kernel refuses to read the map.
-    pub fn counters(&self) -> Result<Vec<u64>, Error> {
-        (0..Reason::ALL.len() as u32)
-            .map(|index| {
-                let values = self.counters.get(&index, 0);
-                values
-                    .map(|values| values.iter().sum())
-                    .map_err(|source| Error::Map { map: name::COUNTERS, source })
-            })
-            .collect()
+    /// The rings, once: each has one reader.
+    pub fn take_rings(&mut self) -> Option<Rings> {
+        self.rings.take()
     }
 
-    /// Runs the program on one frame as if it had come in on interface `ingress`
-    /// (`BPF_PROG_TEST_RUN`), `repeat` times.
+    /// The sessions; slot 0 is never used.
     ///
     /// # Errors
-    /// When the kernel refuses, for example because there is no such interface.
-    pub fn test_run(&self, frame: &[u8], ingress: u32, repeat: u32) -> Result<TestRun, Error> {
-        let program: &aya::programs::Xdp = self
-            .ebpf
-            .program(name::PROGRAM)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(Error::Missing(name::PROGRAM))?;
-        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress.
-        let words = [0, frame.len() as u32, 0, ingress, 0, 0];
-        let context: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let mut out = vec![0u8; 4096];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ctx_in: Some(&context),
-            repeat,
-            ..TestRunOptions::new()
-        };
-        let result = program
-            .test_run(options)
-            .map_err(|source| Error::Program { what: "running on a test frame".into(), source })?;
-        out.truncate(result.data_size_out as usize);
-        Ok(TestRun { action: result.return_value, frame: out, duration: result.duration })
+    ///
+    /// [`Error::Mmap`] for want of address space, [`Error::Object`] on a mismatch of builds; so
+    /// for all four arrays.
+    pub fn slots(&self) -> Result<MappedArray<Slot>, Error> {
+        MappedArray::new(name::SLOTS, &self.slots)
+    }
+
+    /// The session index; the last bucket is the stash.
+    ///
+    /// # Errors
+    ///
+    /// As [`slots`](Self::slots).
+    pub fn index(&self) -> Result<MappedArray<Bucket>, Error> {
+        MappedArray::new(name::INDEX, &self.index)
+    }
+
+    /// The next hops; entry 0 is never valid.
+    ///
+    /// # Errors
+    ///
+    /// As [`slots`](Self::slots).
+    pub fn next_hops(&self) -> Result<MappedArray<NextHop>, Error> {
+        MappedArray::new(name::NEXT_HOPS, &self.next_hops)
+    }
+
+    /// The settings: an array of one.
+    ///
+    /// # Errors
+    ///
+    /// As [`slots`](Self::slots).
+    pub fn settings(&self) -> Result<MappedArray<Settings>, Error> {
+        MappedArray::new(name::SETTINGS, &self.settings)
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut aya::programs::Xdp, Error> {
+pub(crate) fn program(ebpf: &mut Ebpf) -> Result<&mut Program, Error> {
+    let mismatch = |what: String| Error::Object { what };
     ebpf.program_mut(name::PROGRAM)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(Error::Missing(name::PROGRAM))
+        .ok_or_else(|| mismatch(format!("it has no program {}", name::PROGRAM)))?
+        .try_into()
+        .map_err(|_| mismatch(format!("{} is not an XDP program", name::PROGRAM)))
 }
 
-fn take(ebpf: &mut Ebpf, map: &'static str) -> Result<Map, Error> {
-    ebpf.take_map(map).ok_or(Error::Missing(map))
+fn take_map(ebpf: &mut Ebpf, map: &'static str) -> Result<Map, Error> {
+    ebpf.take_map(map).ok_or_else(|| Error::Object { what: format!("it has no map {map}") })
 }
 
-fn map_arrays(ebpf: &Ebpf, slots: u32, buckets: u32) -> Result<MappedMemory, Error> {
-    let data = |map: &'static str| match ebpf.map(map) {
-        Some(Map::Array(data)) => Ok(data.fd().as_fd()),
-        _ => Err(Error::Missing(map)),
-    };
-    let arrays = Arrays {
-        slots: Array { map: data(name::SLOTS)?, count: slots },
-        index: Array { map: data(name::INDEX)?, count: buckets },
-        next_hops: Array { map: data(name::NEXT_HOPS)?, count: MAX_NEXT_HOPS },
-        settings: data(name::SETTINGS)?,
-    };
-    Ok(MappedMemory::new(&arrays)?)
+fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, map: &'static str) -> Result<T, Error> {
+    T::try_from(take_map(ebpf, map)?)
+        .map_err(|error| Error::Object { what: format!("map {map}: {error}") })
 }
+
+fn take_array(ebpf: &mut Ebpf, map: &'static str) -> Result<MapData, Error> {
+    match take_map(ebpf, map)? {
+        Map::Array(data) => Ok(data),
+        _ => Err(Error::Object { what: format!("map {map} is not an array") }),
+    }
+}
+
+fn not_created(error: EbpfError, limits: &Limits) -> Error {
+    match error {
+        EbpfError::MapError(source) => Error::Maps {
+            sessions: limits.sessions,
+            mebibytes: limits.memory().div_ceil(1 << 20),
+            source: Box::new(source),
+        },
+        other => Error::Object { what: chain(&other) },
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn refused(error: ProgramError) -> Error {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let lines: Vec<_> = log.trim_end().lines().collect();
+            let log = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+            Error::Verifier { log, source: io_error }
+        }
+        other => Error::Load(Box::new(other)),
+    }
+}
+
+fn into_io(error: ProgramError) -> io::Error {
+    match error {
+        ProgramError::SyscallError(error) => error.io_error,
+        // Where no link can be made aya tries netlink, which fails alike on kernels this new.
+        ProgramError::XdpError(XdpError::NetlinkError(error)) => match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::other(error),
+        },
+        other => io::Error::other(other),
+    }
+}
+
+/// Whether generic mode might do what native mode did not.
+fn is_for_the_driver(error: &io::Error) -> bool {
+    !matches!(
+        error.raw_os_error(),
+        Some(libc::EBUSY | libc::EEXIST | libc::ENODEV | libc::EPERM | libc::EACCES)
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -59,11 +59,14 @@ pub fn parse<F: Frame>(frame: &mut F, packet: &Packet) -> Result<Options, Malfor
         options.timestamps = Some(timestamps);
         return Ok(options);
     }
+    let mut found = Found(NO_SCALE as usize);
+    let mut timestamps = Timestamps::default();
     let mut at = HEADER_LEN;
     let mut steps = HEADER_LEN;
     while steps < MAX_HEADER_LEN {
         steps += 1;
         at = frame.opaque(at) & 0x3f;
+        found = Found(frame.opaque(found.0));
         if at >= header_len {
             break;
         }
@@ -84,23 +87,60 @@ pub fn parse<F: Frame>(frame: &mut F, packet: &Packet) -> Result<Options, Malfor
             return Err(Malformed);
         }
         if kind == MSS && len == MSS_LEN {
-            options.mss = frame.window::<4>(packet.l4 + at).map(|bytes| bytes.u16(2));
+            if let Some(bytes) = frame.window::<4>(packet.l4 + at) {
+                found = found.with_mss(bytes.u16(2));
+            }
         } else if kind == WINDOW_SCALE && len == WINDOW_SCALE_LEN {
             if let Some(bytes) = frame.window::<3>(packet.l4 + at) {
-                let shift = bytes.u8(2);
-                options.window_scale =
-                    if shift > MAX_WINDOW_SCALE { MAX_WINDOW_SCALE } else { shift };
+                found = found.with_window_scale(bytes.u8(2));
             }
         } else if kind == SACK_PERMITTED && len == SACK_PERMITTED_LEN {
-            options.sack_permitted = true;
+            found = Found(found.0 | Found::SACK_PERMITTED);
         } else if kind == TIMESTAMPS && len == TIMESTAMPS_LEN {
-            options.timestamps = frame
-                .window::<10>(packet.l4 + at)
-                .map(|bytes| Timestamps { value: bytes.u32(2), echo: bytes.u32(6) });
+            if let Some(bytes) = frame.window::<10>(packet.l4 + at) {
+                timestamps = Timestamps { value: bytes.u32(2), echo: bytes.u32(6) };
+                found = Found(found.0 | Found::TIMESTAMPS);
+            }
         }
         at += len as usize;
     }
-    Ok(options)
+    Ok(found.options(timestamps))
+}
+
+/// The options found so far, in one word, so that one [`Frame::opaque`] hides from the verifier
+/// which of them there were: it would walk every combination on from here.
+#[derive(Clone, Copy)]
+struct Found(usize);
+
+impl Found {
+    const WINDOW_SCALE: usize = 0xff;
+    const SACK_PERMITTED: usize = 1 << 8;
+    const TIMESTAMPS: usize = 1 << 9;
+    const MSS: usize = 1 << 10;
+    const MSS_SHIFT: u32 = 16;
+
+    #[inline(always)]
+    const fn with_mss(self, mss: u16) -> Self {
+        let rest = self.0 & ((1 << Self::MSS_SHIFT) - 1);
+        Self((mss as usize) << Self::MSS_SHIFT | Self::MSS | rest)
+    }
+
+    #[inline(always)]
+    const fn with_window_scale(self, shift: u8) -> Self {
+        let shift = if shift > MAX_WINDOW_SCALE { MAX_WINDOW_SCALE } else { shift };
+        Self(self.0 & !Self::WINDOW_SCALE | shift as usize)
+    }
+
+    #[inline(always)]
+    fn options(self, timestamps: Timestamps) -> Options {
+        let has = |bit| self.0 & bit != 0;
+        Options {
+            mss: if has(Self::MSS) { Some((self.0 >> Self::MSS_SHIFT) as u16) } else { None },
+            window_scale: (self.0 & Self::WINDOW_SCALE) as u8,
+            sack_permitted: has(Self::SACK_PERMITTED),
+            timestamps: if has(Self::TIMESTAMPS) { Some(timestamps) } else { None },
+        }
+    }
 }
 
 /// The timestamps of a segment whose only option they are, in the layout that every common

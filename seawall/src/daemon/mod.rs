@@ -5,6 +5,7 @@ mod backend;
 mod reports;
 mod setup;
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -15,11 +16,13 @@ use seawall_control::api::Server;
 use seawall_control::config::Config;
 use seawall_datapath::netlink::{Event, Link, Monitor, Neighbour, NeighbourKey, Netlink};
 use seawall_datapath::{
-    EndSignals, Injector, Loaded, MappedMemory, Mode, Ring, Waiter, Waker, Xdp, clock, requirements,
+    Injector, Limits, Mode, Rings, SharedMemory, Signal, Signals, Sources, Waiter, Xdp, clock,
+    random, requirements,
 };
 use seawall_engine::{Desired, Engine, Gateway, Interface, Request, Secrets};
 use seawall_fastpath::cookie::EPOCH_MS;
 use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey};
+use seawall_fastpath::siphash::Key;
 use seawall_wire::ethernet::MacAddr;
 
 use addresses::Added;
@@ -40,7 +43,7 @@ const PROBE_UNRESOLVED_MS: u64 = 1_000;
 /// # Errors
 /// What is missing or wrong; then nothing is attached or added.
 pub fn run(path: &Path) -> Result<()> {
-    let signals = EndSignals::block().context("blocking signals")?;
+    let mut signals = Signals::open()?;
     let config = Config::load(path)?;
     requirements::check()?;
     let mut netlink = Netlink::open()?;
@@ -56,21 +59,21 @@ pub fn run(path: &Path) -> Result<()> {
     for link in &links {
         let mode =
             worker.xdp.attach(link.index).with_context(|| format!("interface {}", link.name))?;
-        if mode == Mode::Generic {
+        if matches!(mode, Mode::Generic { .. }) {
             println!("note: {} has no native XDP; the generic mode is slower", link.name);
         }
     }
     let added = Added::add(&config, &links, &mut netlink)?;
 
-    let waker = Waker::new()?;
-    let (remote, commands) = Remote::new(waker.clone());
+    let waiter = worker.waiter(&signals)?;
+    let (remote, commands) = Remote::new(waiter.waker());
     let (ended, end) = std::sync::mpsc::channel::<()>();
     let api = std::thread::Builder::new()
         .name("api".into())
         .spawn(move || server.run_blocking(Arc::new(remote), async_end(end)))?;
     println!("ready");
-    let served = worker.serve(&signals, &waker, &commands);
-    worker.xdp.detach();
+    let served = worker.serve(waiter, &mut signals, &commands);
+    drop(worker);
     drop(added);
     drop(ended);
     drop(commands);
@@ -81,6 +84,11 @@ pub fn run(path: &Path) -> Result<()> {
     served
 }
 
+fn random_key() -> Result<Key> {
+    let word = u128::from_ne_bytes(random::bytes()?);
+    Ok(Key(word as u64, (word >> 64) as u64))
+}
+
 /// Ends when the other side of `end` is gone.
 async fn async_end(end: Receiver<()>) {
     while end.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
@@ -89,10 +97,9 @@ async fn async_end(end: Receiver<()>) {
 }
 
 struct Worker {
-    engine: Engine<MappedMemory>,
+    engine: Engine<SharedMemory>,
     xdp: Xdp,
-    proven: Ring,
-    unproven: Ring,
+    rings: Rings,
     injector: Injector,
     netlink: Netlink,
     monitor: Monitor,
@@ -105,25 +112,28 @@ struct Worker {
 impl Worker {
     fn new(config: &Config, links: &[Link], gateways: &[Vec<Gateway>]) -> Result<Self> {
         let monitor = Monitor::open()?;
-        let Loaded { mut xdp, memory, proven, unproven } = Xdp::load(&setup::limits(config))?;
+        let limits: Limits = setup::limits(config);
+        let mut xdp = Xdp::load(&limits)?;
+        let memory = SharedMemory::new(&xdp)?;
+        let rings = xdp.take_rings().context("the rings of a program just loaded")?;
         let now = clock::monotonic_ms();
         let secrets = Secrets {
-            index: clock::random_key()?,
-            timestamp: clock::random_key()?,
-            isn: clock::random_key()?,
-            cookie: clock::random_key()?,
+            index: random_key()?,
+            timestamp: random_key()?,
+            isn: random_key()?,
+            cookie: random_key()?,
         };
         let desired = Desired { pools: setup::pools(config), services: setup::services(config)? };
         for pool in &desired.pools {
             for address in &pool.addresses {
                 let (port_min, port_max) = (pool.port_min, pool.port_max);
                 let entry = AddressEntry { flags: AddressEntry::LOCAL, port_min, port_max };
-                xdp.set_address(AddressKey(*address), entry)?;
+                xdp.set_address(&AddressKey(*address), &entry)?;
             }
         }
         let vip = AddressEntry { flags: AddressEntry::VIP, port_min: 0, port_max: 0 };
         for service in &desired.services {
-            xdp.set_address(AddressKey(service.address.address), vip)?;
+            xdp.set_address(&AddressKey(service.address.address), &vip)?;
         }
         let offset = clock::wall_ms().wrapping_sub(now);
         let engine_config = setup::engine_config(config, offset);
@@ -131,9 +141,8 @@ impl Worker {
         let mut worker = Self {
             engine,
             xdp,
-            proven,
-            unproven,
-            injector: Injector::default(),
+            rings,
+            injector: Injector::open(&links.iter().map(|link| link.index).collect::<Vec<_>>())?,
             netlink: Netlink::open()?,
             monitor,
             links: links.to_vec(),
@@ -142,7 +151,6 @@ impl Worker {
             next_probe_unresolved: now,
         };
         for link in links {
-            worker.injector.open(link.index)?;
             worker.set_link(link)?;
         }
         for (service, gateways) in gateways.iter().enumerate() {
@@ -169,26 +177,37 @@ impl Worker {
     fn set_service(&mut self, service: u32) -> Result<()> {
         let reports = self.engine.service_address(service).zip(self.engine.service_entry(service));
         let Some((address, entry)) = reports else { return Ok(()) };
-        Ok(self.xdp.set_service(ServiceKey::tcp(address), entry)?)
+        Ok(self.xdp.set_service(&ServiceKey::tcp(address), &entry)?)
+    }
+
+    /// What wakes this worker.
+    fn waiter(&self, signals: &Signals) -> Result<Waiter> {
+        Ok(Waiter::new(Sources {
+            proven: Some(self.rings.proven.as_fd()),
+            unproven: Some(self.rings.unproven.as_fd()),
+            netlink: Some(self.monitor.as_fd()),
+            signals: Some(signals.as_fd()),
+        })?)
     }
 
     /// Serves until a signal or a command ends it.
     fn serve(
         &mut self,
-        signals: &EndSignals,
-        waker: &Waker,
+        mut waiter: Waiter,
+        signals: &mut Signals,
         commands: &Receiver<Command>,
     ) -> Result<()> {
-        let waiter = Waiter::new()?;
-        waiter.watch(&self.proven)?;
-        waiter.watch(&self.unproven)?;
-        waiter.watch(&self.monitor)?;
-        waiter.watch(signals)?;
-        waiter.watch(waker)?;
         loop {
-            waker.reset();
-            if signals.take() || self.obey(commands) {
+            if self.obey(commands) {
                 return Ok(());
+            }
+            for signal in signals.take() {
+                match signal {
+                    Signal::Stop => return Ok(()),
+                    Signal::Reload => {
+                        eprintln!("seawall: this version cannot reload; restart it instead");
+                    }
+                }
             }
             let busy = self.round()?;
             if !busy {
@@ -208,16 +227,16 @@ impl Worker {
     fn round(&mut self) -> Result<bool> {
         let now = clock::monotonic_ms();
         let engine = &mut self.engine;
-        let proven = self.proven.drain(BUDGET, |header, frame| {
+        let proven = self.rings.proven.for_each(BUDGET, |header, frame| {
             engine.handle_record(now, header, frame);
         });
-        let unproven = self.unproven.drain(BUDGET, |header, frame| {
+        let unproven = self.rings.unproven.for_each(BUDGET, |header, frame| {
             engine.handle_record(now, header, frame);
         });
         engine.handle_timeout(now);
         engine.handle_heartbeat(now);
         if now >= self.next_epoch {
-            engine.handle_epoch(clock::random_key()?);
+            engine.handle_epoch(random_key()?);
             self.next_epoch = now + EPOCH_MS;
         }
         self.follow_network(now)?;

@@ -6,7 +6,7 @@ use seawall_control::report::{
     DropsReport, Page, RealServerReport, ServiceReport, SessionReport, SessionsReport, StatsReport,
     Totals,
 };
-use seawall_datapath::{Injector, MappedMemory, Xdp};
+use seawall_datapath::{Injector, SharedMemory, Xdp};
 use seawall_engine::scheduler::Kind;
 use seawall_engine::{self as engine, Counter, Engine, Forwarding};
 use seawall_fastpath::{Outcome, Reason};
@@ -15,8 +15,10 @@ use seawall_fastpath::{Outcome, Reason};
 const SYN_REASONS: [Reason; 4] =
     [Reason::Cookie, Reason::NoDestination, Reason::HeartbeatStale, Reason::OptionsMalformed];
 
+const INJECT_DROPPED: &str = "inject_dropped";
+
 /// Every counter, XDP's first.
-fn rows(xdp: &Xdp, engine: &Engine<MappedMemory>, injector: &Injector) -> Vec<CounterRow> {
+fn rows(xdp: &Xdp, engine: &Engine<SharedMemory>, injector: &Injector) -> Vec<CounterRow> {
     // A map that cannot be read counts as zero rather than failing every report.
     let values = xdp.counters().unwrap_or_else(|_| vec![0; Reason::ALL.len()]);
     let of = |reason: Reason| values.get(reason as usize).copied().unwrap_or(0);
@@ -34,35 +36,36 @@ fn rows(xdp: &Xdp, engine: &Engine<MappedMemory>, injector: &Injector) -> Vec<Co
     rows.extend(Counter::ALL.iter().map(|counter| {
         row(counter.name(), engine.counter(*counter), counter.meaning(), counter.remedy())
     }));
-    rows.push(row("inject_sent", injector.sent, "Frames that the daemon itself sent.", ""));
+    let injected = injector.counters();
+    rows.push(row("inject_sent", injected.sent, "Frames that the daemon itself sent.", ""));
     rows.push(row(
-        "inject_dropped",
-        injector.dropped,
+        INJECT_DROPPED,
+        injected.dropped + injected.failed + injected.refused,
         "Frames that the daemon could not send.",
         "See whether the interfaces are up and their queues drain.",
     ));
     rows
 }
 
-pub(super) fn stats(xdp: &Xdp, engine: &Engine<MappedMemory>, injector: &Injector) -> StatsReport {
+pub(super) fn stats(xdp: &Xdp, engine: &Engine<SharedMemory>, injector: &Injector) -> StatsReport {
     let services = engine.services().iter().map(service).collect();
     StatsReport::new(&rows(xdp, engine, injector), services)
 }
 
-pub(super) fn drops(xdp: &Xdp, engine: &Engine<MappedMemory>, injector: &Injector) -> DropsReport {
+pub(super) fn drops(xdp: &Xdp, engine: &Engine<SharedMemory>, injector: &Injector) -> DropsReport {
     let is_drop = |name: &str| {
         let reason = Reason::ALL.iter().find(|reason| reason.name() == name);
         let counter = Counter::ALL.iter().find(|counter| counter.name() == name);
         reason.is_some_and(|reason| reason.outcome() == Outcome::Dropped)
             || counter.is_some_and(|counter| counter.is_drop())
-            || name == "inject_dropped"
+            || name == INJECT_DROPPED
     };
     let rows: Vec<_> =
         rows(xdp, engine, injector).into_iter().filter(|row| is_drop(row.name)).collect();
     DropsReport { drops: moved(&rows) }
 }
 
-pub(super) fn sessions(engine: &Engine<MappedMemory>, now: u64, page: Page) -> SessionsReport {
+pub(super) fn sessions(engine: &Engine<SharedMemory>, now: u64, page: Page) -> SessionsReport {
     let from = u32::try_from(page.offset).unwrap_or(u32::MAX);
     let found = engine.sessions(now, from, page.limit as usize);
     let full = found.len() == page.limit as usize;
@@ -99,7 +102,7 @@ fn server(report: &engine::ServerReport) -> RealServerReport {
 const fn forwarding(forwarding: Forwarding) -> config::Forwarding {
     match forwarding {
         Forwarding::Nat => config::Forwarding::Nat,
-        Forwarding::FullNat => config::Forwarding::Fullnat,
+        Forwarding::FullNat => config::Forwarding::FullNat,
     }
 }
 

@@ -114,7 +114,11 @@ fn fail_on(errors: Vec<ConfigError>) -> Result<()> {
 
 /// Sizes of the tables.
 pub(super) fn limits(config: &config::Config) -> Limits {
-    Limits { sessions: config.max_sessions, proven_ring: RING_BYTES, unproven_ring: RING_BYTES }
+    Limits {
+        sessions: config.max_sessions,
+        proven_ring_bytes: RING_BYTES,
+        unproven_ring_bytes: RING_BYTES,
+    }
 }
 
 /// What the limits cost at worst.
@@ -127,7 +131,7 @@ pub(super) fn worst_case(config: &config::Config) -> WorstCaseMemory {
         bucket_bytes: size_of::<Bucket>() as u64,
         engine_session_bytes: Engine::<NativeMemory>::bytes_per_session() as u64,
         early_data_bytes: u64::from(config.synproxy.ack_store_total_bytes),
-        ring_bytes: u64::from(limits.proven_ring) + u64::from(limits.unproven_ring),
+        ring_bytes: u64::from(limits.proven_ring_bytes) + u64::from(limits.unproven_ring_bytes),
     })
 }
 
@@ -203,7 +207,7 @@ fn service(config: &config::Config, service: &config::ServiceConfig) -> Result<S
     let server = |server: &config::RealServerConfig| {
         let forwarding = match server.forwarding {
             config::Forwarding::Nat => Forwarding::Nat,
-            config::Forwarding::Fullnat => Forwarding::FullNat,
+            config::Forwarding::FullNat => Forwarding::FullNat,
             other => bail!("{}: forwarding {} is not served", server.address, other.word()),
         };
         let weight = u32::from(server.weight);

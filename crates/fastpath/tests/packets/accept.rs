@@ -13,7 +13,7 @@ use crate::support::world::{
 
 /// The ACK that completes the handshake `syn` began.
 pub(crate) fn ack_of(world: &World, syn: &Segment) -> Segment {
-    let answer = world.from_client(syn).sent(OUTSIDE);
+    let answer = world.client_sends(syn).sent(OUTSIDE);
     let timestamps = answer.options.iter().find_map(|option| match option {
         Opt::Timestamps(value, _) => Some(Opt::Timestamps(0x1122_3345, *value)),
         _ => None,
@@ -24,7 +24,7 @@ pub(crate) fn ack_of(world: &World, syn: &Segment) -> Segment {
 }
 
 fn accepted(world: &World, ack: &Segment) -> u32 {
-    assert_eq!(world.from_client(ack).reason(), Reason::Accepted, "{ack:?}");
+    assert_eq!(world.client_sends(ack).reason(), Reason::Accepted, "{ack:?}");
     let records = world.records();
     assert_eq!(records.len(), 1);
     let record = &records[0];
@@ -67,7 +67,7 @@ fn a_reset_with_a_cookie_is_dropped() {
     let world = World::new();
     let ack = ack_of(&world, &syn(&[]));
     for flags in [RST, RST | ACK, ACK | 2] {
-        let reason = world.from_client(&Segment { flags, ..ack.clone() }).reason();
+        let reason = world.client_sends(&Segment { flags, ..ack.clone() }).reason();
         assert_eq!(reason, Reason::TcpDrop);
     }
 }
@@ -78,7 +78,7 @@ fn one_wrong_bit_is_one_too_many() {
         let world = World::new();
         let ack = ack_of(&world, &syn(&options));
         let rejected = |ack: Segment| {
-            assert_eq!(world.from_client(&ack).reason(), Reason::BadAck, "{name}: {ack:?}");
+            assert_eq!(world.client_sends(&ack).reason(), Reason::BadAck, "{name}: {ack:?}");
         };
         for bit in 0..32 {
             rejected(Segment { ack: ack.ack ^ 1 << bit, ..ack.clone() });
@@ -120,7 +120,7 @@ fn a_cookie_lives_for_one_to_two_epochs() {
             for _ in 0..epochs {
                 world.next_epoch();
             }
-            assert_eq!(world.from_client(&ack).reason(), reason, "{epochs} after {first}");
+            assert_eq!(world.client_sends(&ack).reason(), reason, "{epochs} after {first}");
         }
     }
 }
@@ -133,7 +133,7 @@ fn an_echo_must_be_of_this_handshake() {
         let mut ack = ack_of(&world, &syn(&layouts()[2].1));
         let Some(Opt::Timestamps(_, echo)) = ack.options.last_mut() else { panic!("{ack:?}") };
         *echo = echo.wrapping_add(off);
-        world.from_client(&ack).reason()
+        world.client_sends(&ack).reason()
     };
     for (off, expected) in [
         (0, Reason::Accepted),
@@ -178,10 +178,10 @@ fn followers_go_up_for_a_moment() {
     accepted(&world, &ack);
     let follower = |by: u32| Segment { seq: ack.seq + by, payload: vec![1; 100], ..ack.clone() };
     for at in 1..32 {
-        assert_eq!(world.from_client(&follower(at * 100)).reason(), Reason::Embryo, "{at}");
+        assert_eq!(world.client_sends(&follower(at * 100)).reason(), Reason::Embryo, "{at}");
     }
-    assert_eq!(world.from_client(&follower(5_000)).reason(), Reason::PuntLimited);
-    assert_eq!(world.from_client(&ack).reason(), Reason::PuntLimited);
+    assert_eq!(world.client_sends(&follower(5_000)).reason(), Reason::PuntLimited);
+    assert_eq!(world.client_sends(&ack).reason(), Reason::PuntLimited);
     let records = world.records();
     assert_eq!(records.len(), 31);
     for record in &records {
@@ -190,9 +190,9 @@ fn followers_go_up_for_a_moment() {
         assert_eq!((record.ring, header.service), (Ring::Proven, SERVICE_ID));
     }
     let neighbour = Segment { source: (CLIENT.0, CLIENT.1 + 1), ..follower(100) };
-    assert_eq!(world.from_client(&neighbour).reason(), Reason::BadAck);
+    assert_eq!(world.client_sends(&neighbour).reason(), Reason::BadAck);
     world.wait(501);
-    assert_eq!(world.from_client(&follower(100)).reason(), Reason::BadAck);
+    assert_eq!(world.client_sends(&follower(100)).reason(), Reason::BadAck);
     accepted(&world, &ack);
 }
 
@@ -203,7 +203,7 @@ fn a_follower_just_in_time() {
     accepted(&world, &ack);
     world.wait(500);
     let follower = Segment { seq: ack.seq + 1, ..ack };
-    assert_eq!(world.from_client(&follower).reason(), Reason::Embryo);
+    assert_eq!(world.client_sends(&follower).reason(), Reason::Embryo);
 }
 
 /// An ACK that found the ring full was not taken: sent again, it must count as the first.
@@ -222,7 +222,7 @@ fn an_ack_that_found_the_ring_full_is_accepted_later() {
         };
         world.tables.records.borrow_mut().push_back(record);
     }
-    assert_eq!(world.from_client(&ack).reason(), Reason::RingFullProven);
+    assert_eq!(world.client_sends(&ack).reason(), Reason::RingFullProven);
     world.records();
     accepted(&world, &ack);
 }
@@ -232,10 +232,10 @@ fn an_ack_that_found_the_ring_full_is_accepted_later() {
 fn deferred_services_wait_for_data() {
     let world = World::new();
     let ack = ack_of(&world, &Segment { destination: DEFERRED, ..syn(&[]) });
-    assert_eq!(world.from_client(&ack).reason(), Reason::NullAck);
+    assert_eq!(world.client_sends(&ack).reason(), Reason::NullAck);
     let wrong = Segment { ack: ack.ack + 1, ..ack.clone() };
-    assert_eq!(world.from_client(&wrong).reason(), Reason::BadAck, "still no note");
-    assert_eq!(world.from_client(&ack).reason(), Reason::NullAck);
+    assert_eq!(world.client_sends(&wrong).reason(), Reason::BadAck, "still no note");
+    assert_eq!(world.client_sends(&ack).reason(), Reason::NullAck);
     accepted(&world, &Segment { payload: vec![1], ..ack });
 }
 
@@ -252,7 +252,7 @@ fn a_padded_ack_has_no_data() {
 fn without_a_real_server_nothing_is_answered() {
     let world = World::new();
     let syn = Segment { destination: UNUSABLE, ..syn(&[]) };
-    assert_eq!(world.from_client(&syn).reason(), Reason::NoDestination);
+    assert_eq!(world.client_sends(&syn).reason(), Reason::NoDestination);
 }
 
 /// SPEC E: when the daemon is gone, new connections are refused.
@@ -263,13 +263,13 @@ fn a_stale_heartbeat_stops_new_connections() {
     let now = crate::support::world::START_MS;
     let heartbeat = &world.tables.memory.settings().heartbeat;
     heartbeat.store(now - 5_001);
-    assert_eq!(world.from_client(&syn(&[])).reason(), Reason::HeartbeatStale);
-    assert_eq!(world.from_client(&ack).reason(), Reason::HeartbeatStale);
+    assert_eq!(world.client_sends(&syn(&[])).reason(), Reason::HeartbeatStale);
+    assert_eq!(world.client_sends(&ack).reason(), Reason::HeartbeatStale);
     let unproxied = Segment { destination: crate::support::world::UNPROXIED, ..syn(&[]) };
-    assert_eq!(world.from_client(&unproxied).reason(), Reason::HeartbeatStale);
+    assert_eq!(world.client_sends(&unproxied).reason(), Reason::HeartbeatStale);
     heartbeat.store(now - 5_000);
-    assert_eq!(world.from_client(&unproxied).reason(), Reason::PuntUnproxied);
-    assert_eq!(world.from_client(&syn(&[])).reason(), Reason::Cookie);
+    assert_eq!(world.client_sends(&unproxied).reason(), Reason::PuntUnproxied);
+    assert_eq!(world.client_sends(&syn(&[])).reason(), Reason::Cookie);
     world.records();
     accepted(&world, &ack);
 }
@@ -280,5 +280,5 @@ fn a_heartbeat_from_the_next_millisecond_is_not_stale() {
     let world = World::new();
     let now = crate::support::world::START_MS;
     world.tables.memory.settings().heartbeat.store(now + 1);
-    assert_eq!(world.from_client(&syn(&[])).reason(), Reason::Cookie);
+    assert_eq!(world.client_sends(&syn(&[])).reason(), Reason::Cookie);
 }

@@ -48,8 +48,8 @@ fn seeds() -> Vec<(u32, Vec<u8>)> {
         for options in [vec![], options.clone()] {
             let payload = vec![5; 20];
             let (options, flags) = (options, ACK);
-            let there = Segment { flags, options, payload, ..session.from_client() };
-            let back = session.from_real_server();
+            let there = Segment { flags, options, payload, ..session.client_segment() };
+            let back = session.real_server_segment();
             let back = Segment { options: there.options.clone(), ..back };
             seeds.push((OUTSIDE, there.bytes()));
             seeds.push((INSIDE, back.bytes()));
@@ -133,7 +133,7 @@ fn arbitrary_bytes_are_counted_once() {
         let len = random.pick(&lengths);
         let mut frame = random.bytes(len);
         if len > 14 && random.below(4) != 0 {
-            let seed = Segment { flags: ACK, ..sessions()[0].from_client() }.bytes();
+            let seed = Segment { flags: ACK, ..sessions()[0].client_segment() }.bytes();
             let keep = random.below(seed.len().min(len) + 1);
             frame[..keep].copy_from_slice(&seed[..keep]);
         }
@@ -145,7 +145,7 @@ proptest! {
     /// The same, shrinking what fails.
     #[test]
     fn any_frame(bytes in prop::collection::vec(any::<u8>(), 0..120), keep in 0usize..54) {
-        let seed = sessions()[0].from_client().bytes();
+        let seed = sessions()[0].client_segment().bytes();
         let mut frame = bytes;
         let keep = keep.min(frame.len()).min(seed.len());
         frame[..keep].copy_from_slice(&seed[..keep]);

@@ -24,7 +24,7 @@ fn hidden(world: &World, index: u32, session: &Session) {
 }
 
 fn found(world: &World, session: &Session) -> bool {
-    match world.from_client(&session.from_client()).reason() {
+    match world.client_sends(&session.client_segment()).reason() {
         Reason::ForwardIn => true,
         Reason::BadAck => false,
         other => panic!("{other:?}"),
@@ -150,7 +150,7 @@ fn a_thousand_sessions_find_themselves() {
     let slots: Vec<_> = sessions.iter().map(|session| world.session(session)).collect();
     for (session, slot) in sessions.iter().zip(&slots) {
         assert!(found(&world, session));
-        let out = world.from_real_server(&session.from_real_server());
+        let out = world.real_server_sends(&session.real_server_segment());
         assert_eq!(out.reason(), Reason::ForwardOut);
         let slot = world.slot(*slot);
         assert_eq!((slot.inbound.packets.load(), slot.outbound.packets.load()), (1, 1));

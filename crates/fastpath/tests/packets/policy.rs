@@ -47,20 +47,20 @@ fn all_512_flag_combinations() {
     for flags in 0..512 {
         let world = World::new();
         let strange = |to| Segment { flags, ..from_client(to) };
-        let reason = world.from_client(&strange(PROXIED)).reason();
+        let reason = world.client_sends(&strange(PROXIED)).reason();
         assert_eq!(reason, PROXIED_STRANGER(flags), "{flags:#x}");
-        let reason = world.from_client(&strange(UNPROXIED)).reason();
+        let reason = world.client_sends(&strange(UNPROXIED)).reason();
         assert_eq!(reason, UNPROXIED_STRANGER(flags), "{flags:#x}");
         world.session(&session);
-        let segment = Segment { flags, ..session.from_client() };
-        assert_eq!(world.from_client(&segment).reason(), INBOUND(flags), "{flags:#x}");
+        let segment = Segment { flags, ..session.client_segment() };
+        assert_eq!(world.client_sends(&segment).reason(), INBOUND(flags), "{flags:#x}");
         let world = World::new();
         world.session(&session);
-        let segment = Segment { flags, ..session.from_real_server() };
-        assert_eq!(world.from_real_server(&segment).reason(), OUTBOUND(flags), "{flags:#x}");
+        let segment = Segment { flags, ..session.real_server_segment() };
+        assert_eq!(world.real_server_sends(&segment).reason(), OUTBOUND(flags), "{flags:#x}");
         // To no service at all: the kernel's business.
         let other = Segment { flags, ..from_client((VIP, 22)) };
-        assert_eq!(world.from_client(&other).reason(), Reason::PassNotOurs, "{flags:#x}");
+        assert_eq!(world.client_sends(&other).reason(), Reason::PassNotOurs, "{flags:#x}");
     }
 }
 
@@ -68,13 +68,13 @@ fn all_512_flag_combinations() {
 fn a_syn_to_an_unproxied_service_goes_up() {
     let world = World::new();
     let syn = Segment { flags: SYN, ack: 0, ..from_client(UNPROXIED) };
-    let ran = world.from_client(&syn);
+    let ran = world.client_sends(&syn);
     assert_eq!((ran.verdict.action, ran.reason()), (Action::Punt, Reason::PuntUnproxied));
     let record = world.records().pop().expect("a record");
     assert_eq!((record.ring, record.header.kind), (Ring::Unproven, RecordKind::Unproxied as u16));
     assert_eq!((record.header.service, record.header.slot), (SERVICE_ID, 0));
     world.add_service(UNPROXIED, 0);
-    assert_eq!(world.from_client(&syn).reason(), Reason::NoDestination);
+    assert_eq!(world.client_sends(&syn).reason(), Reason::NoDestination);
 }
 
 #[test]
@@ -85,15 +85,15 @@ fn sessions_that_are_not_established_go_up_at_most_32_times() {
     let slot = world.session(&session);
     for at in 0..32 {
         let (ran, reason) = if at % 2 == 0 {
-            (world.from_client(&session.from_client()), Reason::PuntClient)
+            (world.client_sends(&session.client_segment()), Reason::PuntClient)
         } else {
-            (world.from_real_server(&session.from_real_server()), Reason::PuntRealServer)
+            (world.real_server_sends(&session.real_server_segment()), Reason::PuntRealServer)
         };
         assert_eq!((ran.verdict.action, ran.reason()), (Action::Punt, reason), "{at}");
     }
-    let ran = world.from_client(&session.from_client());
+    let ran = world.client_sends(&session.client_segment());
     assert_eq!(ran.reason(), Reason::PuntLimited);
-    let ran = world.from_real_server(&session.from_real_server());
+    let ran = world.real_server_sends(&session.real_server_segment());
     assert_eq!(ran.reason(), Reason::PuntLimited);
     let records = world.records();
     assert_eq!(records.len(), 32);
@@ -104,7 +104,7 @@ fn sessions_that_are_not_established_go_up_at_most_32_times() {
         assert_eq!(record.ring, Ring::Proven);
     }
     world.slot(slot).punted.store(0);
-    assert_eq!(world.from_client(&session.from_client()).reason(), Reason::PuntClient);
+    assert_eq!(world.client_sends(&session.client_segment()).reason(), Reason::PuntClient);
 }
 
 /// SPEC A6: a SYN/ACK of an established session stays with us.
@@ -113,8 +113,8 @@ fn a_syn_ack_sent_again_goes_to_the_engine() {
     let world = World::new();
     let session = Session::established();
     let slot = world.session(&session);
-    let again = Segment { flags: SYN | ACK, ..session.from_real_server() };
-    assert_eq!(world.from_real_server(&again).reason(), Reason::PuntRealServer);
+    let again = Segment { flags: SYN | ACK, ..session.real_server_segment() };
+    assert_eq!(world.real_server_sends(&again).reason(), Reason::PuntRealServer);
     let record = world.records().pop().expect("a record");
     assert_eq!((record.header.slot, record.frame), (slot, again.bytes()));
 }
@@ -217,7 +217,7 @@ fn malformed_packets_by_reason() {
             Segment { flags: SYN, ..from_client(PROXIED) },
             Segment { flags: SYN, ..from_client(UNPROXIED) },
             from_client(PROXIED),
-            session.from_client(),
+            session.client_segment(),
         ] {
             let world = World::new();
             world.session(&session);
@@ -266,9 +266,9 @@ fn ports_of_the_pool_are_closed_to_strangers() {
         let late = Segment {
             source: REAL,
             destination: (LOCAL.0, port),
-            ..Session::established().from_real_server()
+            ..Session::established().real_server_segment()
         };
-        assert_eq!(world.from_real_server(&late).reason(), reason, "{port}");
+        assert_eq!(world.real_server_sends(&late).reason(), reason, "{port}");
     }
 }
 
@@ -279,9 +279,9 @@ fn a_service_taken_away_leaves_its_sessions() {
     let session = Session::established();
     world.session(&session);
     world.tables.services.borrow_mut().clear();
-    assert_eq!(world.from_client(&session.from_client()).reason(), Reason::ForwardIn);
-    let stranger = Segment { source: (CLIENT.0, 9), ..session.from_client() };
-    assert_eq!(world.from_client(&stranger).reason(), Reason::PassNotOurs);
+    assert_eq!(world.client_sends(&session.client_segment()).reason(), Reason::ForwardIn);
+    let stranger = Segment { source: (CLIENT.0, 9), ..session.client_segment() };
+    assert_eq!(world.client_sends(&stranger).reason(), Reason::PassNotOurs);
     world.add_service(PROXIED, ServiceEntry::SYNPROXY | ServiceEntry::USABLE);
-    assert_eq!(world.from_client(&stranger).reason(), Reason::BadAck);
+    assert_eq!(world.client_sends(&stranger).reason(), Reason::BadAck);
 }

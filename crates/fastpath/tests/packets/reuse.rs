@@ -25,7 +25,7 @@ fn a_syn_is_answered_in_every_state_but_established() {
         let world = World::new();
         let (session, _) = old(&world, state);
         let slot = world.session(&session);
-        assert_eq!(world.from_client(&syn(&layouts()[2].1)).reason(), Reason::Cookie, "{state:?}");
+        assert_eq!(world.client_sends(&syn(&layouts()[2].1)).reason(), Reason::Cookie, "{state:?}");
         assert_eq!(world.slot(slot).state().state, state);
     }
 }
@@ -38,8 +38,8 @@ fn a_syn_ack_from_a_client_is_dropped_in_every_state() {
             let world = World::new();
             let session = Session { state, vip, ..Session::established() };
             world.session(&session);
-            let strange = Segment { flags: SYN | ACK, ..session.from_client() };
-            assert_eq!(world.from_client(&strange).reason(), Reason::TcpDrop, "{state:?}");
+            let strange = Segment { flags: SYN | ACK, ..session.client_segment() };
+            assert_eq!(world.client_sends(&strange).reason(), Reason::TcpDrop, "{state:?}");
         }
     }
 }
@@ -56,7 +56,7 @@ fn a_new_cookie_is_accepted_where_its_switch_is_on() {
             let slot = world.session(&session);
             world.next_epoch();
             let ack = ack_of(&world, &Segment { seq: 0x7000_0000, ..syn(&layouts()[2].1) });
-            let reason = world.from_client(&ack).reason();
+            let reason = world.client_sends(&ack).reason();
             if !on {
                 assert_eq!(reason, Reason::ForwardIn, "{state:?}");
                 continue;
@@ -70,7 +70,7 @@ fn a_new_cookie_is_accepted_where_its_switch_is_on() {
             assert_eq!(world.slot(slot).inbound.packets.load(), 0);
             // What follows belongs to the new connection, not to the old session.
             let follower = Segment { seq: ack.seq + 500, payload: vec![1; 9], ..ack };
-            assert_eq!(world.from_client(&follower).reason(), Reason::Embryo);
+            assert_eq!(world.client_sends(&follower).reason(), Reason::Embryo);
         }
     }
 }
@@ -82,7 +82,7 @@ fn the_old_cookie_is_not_accepted_again() {
         let world = World::new();
         let (session, ack) = old(&world, state);
         let slot = world.session(&session);
-        assert_eq!(world.from_client(&ack).reason(), Reason::ForwardIn, "{state:?}");
+        assert_eq!(world.client_sends(&ack).reason(), Reason::ForwardIn, "{state:?}");
         assert_eq!(world.slot(slot).inbound.packets.load(), 1);
     }
 }
@@ -94,8 +94,8 @@ fn segments_of_the_old_session_go_on() {
             let world = World::new();
             let (session, _) = old(&world, state);
             world.session(&session);
-            let late = Segment { flags, ..session.from_client() };
-            assert_eq!(world.from_client(&late).reason(), Reason::ForwardIn, "{state:?}");
+            let late = Segment { flags, ..session.client_segment() };
+            assert_eq!(world.client_sends(&late).reason(), Reason::ForwardIn, "{state:?}");
         }
     }
 }
@@ -108,7 +108,7 @@ fn an_established_session_is_never_reused() {
     world.session(&session);
     // Made by a box with the same keys and no such session.
     let ack = ack_of(&World::new(), &Segment { seq: 0x7000_0000, ..syn(&[]) });
-    assert_eq!(world.from_client(&ack).reason(), Reason::ForwardIn);
+    assert_eq!(world.client_sends(&ack).reason(), Reason::ForwardIn);
 }
 
 /// A reset never opens a connection, even with a valid cookie in its acknowledgment.
@@ -119,7 +119,7 @@ fn a_reset_is_never_accepted() {
     world.session(&session);
     let ack = ack_of(&world, &Segment { seq: 0x7000_0000, ..syn(&[]) });
     let reset = Segment { flags: RST | ACK, ..ack };
-    assert_eq!(world.from_client(&reset).reason(), Reason::ForwardIn);
+    assert_eq!(world.client_sends(&reset).reason(), Reason::ForwardIn);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn without_the_proxy_a_syn_goes_up_with_its_old_slot() {
     let session = Session { state: TimeWait, vip: UNPROXIED, ..Session::established() };
     let slot = world.session(&session);
     let syn = Segment { destination: UNPROXIED, ..syn(&[]) };
-    assert_eq!(world.from_client(&syn).reason(), Reason::PuntUnproxied);
+    assert_eq!(world.client_sends(&syn).reason(), Reason::PuntUnproxied);
     let header = world.records().pop().expect("a record").header;
     assert_eq!((header.slot, header.generation), (slot, GENERATION));
 }

@@ -24,16 +24,16 @@ fn session(state: TcpState) -> Session {
 /// A segment that starts `offset` after what the other side last acknowledged.
 fn segment(session: &Session, direction: Direction, flags: u16, offset: i64) -> Segment {
     let base = match direction {
-        Inbound => session.from_client(),
-        Outbound => session.from_real_server(),
+        Inbound => session.client_segment(),
+        Outbound => session.real_server_segment(),
     };
     Segment { flags, seq: base.seq.wrapping_add(offset as u32), ..base }
 }
 
 fn send(world: &World, direction: Direction, segment: &Segment) -> Ran {
     let ran = match direction {
-        Inbound => world.from_client(segment),
-        Outbound => world.from_real_server(segment),
+        Inbound => world.client_sends(segment),
+        Outbound => world.real_server_sends(segment),
     };
     let forwarded = [Reason::ForwardIn, Reason::ForwardOut][direction as usize];
     assert_eq!(ran.reason(), forwarded, "{segment:?}");
@@ -203,7 +203,7 @@ fn a_syn_on_an_established_session_is_forwarded_once_a_second() {
     let world = World::new();
     let session = session(Established);
     let slot = world.session(&session);
-    let syn = Segment { flags: SYN, seq: 7, ack: 0, ..session.from_client() };
+    let syn = Segment { flags: SYN, seq: 7, ack: 0, ..session.client_segment() };
     for (wait, reason) in [
         (0, Reason::SynEstablished),
         (0, Reason::SynLimited),
@@ -213,7 +213,7 @@ fn a_syn_on_an_established_session_is_forwarded_once_a_second() {
         (5_000, Reason::SynEstablished),
     ] {
         world.wait(wait);
-        assert_eq!(world.from_client(&syn).reason(), reason, "{wait}");
+        assert_eq!(world.client_sends(&syn).reason(), reason, "{wait}");
         assert_eq!(world.slot(slot).state().state, Established);
     }
     // The challenge ACK passes, and the RST that answers it ends the session.
@@ -223,7 +223,7 @@ fn a_syn_on_an_established_session_is_forwarded_once_a_second() {
         seq: challenge.ack.wrapping_sub(session.numbers.f),
         flags: RST,
         ack: 0,
-        ..session.from_client()
+        ..session.client_segment()
     };
     send(&world, Inbound, &reset);
     assert_eq!(world.slot(slot).state().state, Close);
@@ -236,7 +236,7 @@ fn an_ordinary_connection() {
     let world = World::new();
     let session = session(Established);
     let slot = world.session(&session);
-    let (mut client, mut server) = (session.from_client(), session.from_real_server());
+    let (mut client, mut server) = (session.client_segment(), session.real_server_segment());
     for round in 1..=100u64 {
         world.wait(10);
         client.payload = vec![1; 900];

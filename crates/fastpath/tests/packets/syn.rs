@@ -73,7 +73,7 @@ fn answered(segment: &Segment) -> Vec<Opt> {
 
 fn check_answer(world: &World, name: &str, syn: &Segment, ours: (u16, Option<u8>, u32)) {
     let (init_mss, scale, switches) = ours;
-    let ran = world.from_client(syn);
+    let ran = world.client_sends(syn);
     assert_eq!(ran.reason(), Reason::Cookie, "{name}");
     let answer = ran.sent(OUTSIDE);
     let offered = offered(&syn.options);
@@ -174,10 +174,10 @@ fn malformed_options_are_dropped() {
         vec![34, 255, 1, 1],
     ] {
         let syn = Segment { raw_options: Some(raw.clone()), ..syn(&[]) };
-        assert_eq!(world.from_client(&syn).reason(), Reason::OptionsMalformed, "{raw:?}");
+        assert_eq!(world.client_sends(&syn).reason(), Reason::OptionsMalformed, "{raw:?}");
         // What follows the header must not complete an option.
         let syn = Segment { payload: vec![2; 40], ..syn };
-        assert_eq!(world.from_client(&syn).reason(), Reason::OptionsMalformed, "{raw:?}");
+        assert_eq!(world.client_sends(&syn).reason(), Reason::OptionsMalformed, "{raw:?}");
     }
 }
 
@@ -194,13 +194,13 @@ fn value(segment: &Segment) -> u32 {
 fn the_clock_ticks_in_milliseconds_and_differs_by_tuple() {
     let world = World::new();
     let syn = syn(&layouts()[2].1);
-    let first = value(&world.from_client(&syn).sent(OUTSIDE));
+    let first = value(&world.client_sends(&syn).sent(OUTSIDE));
     world.wait(1_234);
     let other_isn = Segment { seq: 99, ..syn.clone() };
-    let second = value(&world.from_client(&other_isn).sent(OUTSIDE));
+    let second = value(&world.client_sends(&other_isn).sent(OUTSIDE));
     assert_eq!(second.wrapping_sub(first), 1_234);
     let other = Segment { source: (CLIENT.0, CLIENT.1 + 1), ..syn.clone() };
-    let third = value(&world.from_client(&other).sent(OUTSIDE));
+    let third = value(&world.client_sends(&other).sent(OUTSIDE));
     assert!(third.abs_diff(second) > 10_000, "{third} {second}");
     assert_ne!(first, START_MS as u32);
 }
@@ -209,7 +209,7 @@ fn the_clock_ticks_in_milliseconds_and_differs_by_tuple() {
 fn a_cookie_depends_on_all_it_covers() {
     let world = World::new();
     let base = syn(&[Mss(1_460)]);
-    let cookie = |syn: &Segment| world.from_client(syn).sent(OUTSIDE).seq;
+    let cookie = |syn: &Segment| world.client_sends(syn).sent(OUTSIDE).seq;
     let first = cookie(&base);
     assert_eq!(cookie(&base), first, "no state, no clock in it");
     world.wait(1_000);
@@ -249,7 +249,27 @@ fn settings_rule_the_answer() {
     settings.init_mss.store(65_535);
     check_answer(&world, "no cap", &syn(&[Mss(9_000)]), (65_535, Some(14), all));
     settings.ttl.store(200);
-    assert_eq!(world.from_client(&linux).sent(OUTSIDE).ttl, 200);
+    assert_eq!(world.client_sends(&linux).sent(OUTSIDE).ttl, 200);
     settings.early_data.store(1 << 20);
-    assert_eq!(world.from_client(&syn(&[Mss(9_000)])).sent(OUTSIDE).window, 65_535);
+    assert_eq!(world.client_sends(&syn(&[Mss(9_000)])).sent(OUTSIDE).window, 65_535);
+}
+
+/// SPEC A7: what a real server of the service is known to lack is not offered.
+#[test]
+fn a_service_offers_only_what_its_real_servers_take() {
+    use seawall_fastpath::layout::ServiceEntry;
+    let world = World::new();
+    let proxied = ServiceEntry::SYNPROXY | ServiceEntry::USABLE;
+    let all = switch::SACK | switch::TIMESTAMP;
+    for (lacks, switches) in [
+        (ServiceEntry::NO_SACK, switch::TIMESTAMP),
+        (ServiceEntry::NO_TIMESTAMP, switch::SACK),
+        (ServiceEntry::NO_SACK | ServiceEntry::NO_TIMESTAMP, 0),
+        (0, all),
+    ] {
+        world.add_service(PROXIED, proxied | lacks);
+        for (name, options) in layouts() {
+            check_answer(&world, name, &syn(&options), (1_452, Some(7), switches));
+        }
+    }
 }

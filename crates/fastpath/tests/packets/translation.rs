@@ -83,7 +83,7 @@ prop_compose! {
         options in options(),
         payload in prop::collection::vec(any::<u8>(), 0..90),
     ) -> Segment {
-        let base = Session::established().from_client();
+        let base = Session::established().client_segment();
         Segment { seq, ack, flags: control | others, window, urgent, ident, tos, ttl, options, payload, ..base }
     }
 }
@@ -94,8 +94,8 @@ fn direction() -> impl Strategy<Value = Direction> {
 
 fn towards(direction: Direction, session: &Session, segment: &Segment) -> Segment {
     let base = match direction {
-        Direction::Inbound => session.from_client(),
-        Direction::Outbound => session.from_real_server(),
+        Direction::Inbound => session.client_segment(),
+        Direction::Outbound => session.real_server_segment(),
     };
     Segment {
         source_mac: base.source_mac,
@@ -200,7 +200,7 @@ proptest! {
         let session = Session::established();
         world.session(&session);
         let segment = Segment {
-            raw_options: Some(raw.clone()), payload: vec![2; payload], ..session.from_client()
+            raw_options: Some(raw.clone()), payload: vec![2; payload], ..session.client_segment()
         };
         let ran = run(&world, direction, &towards(direction, &session, &segment).bytes());
         let malformed = ran.reason() == Reason::OptionsMalformed;
@@ -222,7 +222,9 @@ fn sack_blocks_at_every_offset() {
         for nops in 0..4 {
             for timestamps in [false, true] {
                 let mut options = vec![Opt::Nop; nops];
-                let edges = (0..blocks).map(|at| ((u32::MAX - 2).wrapping_add(at * 4), at * 4 + 1)).collect();
+                let edges = (0..blocks)
+                    .map(|at| ((u32::MAX - 2).wrapping_add(at * 4), at * 4 + 1))
+                    .collect();
                 options.push(Opt::Sack(edges));
                 if timestamps {
                     options.push(Opt::Timestamps(u32::MAX, 3));
@@ -233,7 +235,7 @@ fn sack_blocks_at_every_offset() {
                 for direction in [Direction::Inbound, Direction::Outbound] {
                     let world = World::new();
                     world.session(&session);
-                    let plain = Segment { options: options.clone(), ..session.from_client() };
+                    let plain = Segment { options: options.clone(), ..session.client_segment() };
                     let segment = towards(direction, &session, &plain);
                     let ran = run(&world, direction, &segment.bytes());
                     assert_eq!(ran.bytes, expected(&segment, direction, &session).bytes());
@@ -248,7 +250,7 @@ fn windowed(direction: Direction, scales: (u8, u8, u8), flags: u16, window: u16)
     let session = Session { numbers, ..Session::established() };
     let world = World::new();
     world.session(&session);
-    let segment = Segment { window, flags, ..session.from_client() };
+    let segment = Segment { window, flags, ..session.client_segment() };
     let ran = run(&world, direction, &towards(direction, &session, &segment).bytes());
     ran.sent(out_of(direction)).window
 }
@@ -291,7 +293,7 @@ fn lengths_ttl_and_next_hops_are_kept() {
     for direction in [Direction::Inbound, Direction::Outbound] {
         let session = Session::established();
         let hop = if direction == Direction::Inbound { HOP_IN } else { HOP_OUT };
-        let base = towards(direction, &session, &session.from_client());
+        let base = towards(direction, &session, &session.client_segment());
         let fresh = || {
             let world = World::new();
             let slot = world.session(&session);
@@ -328,7 +330,7 @@ fn trailing_bytes_are_not_touched() {
     let session = Session::established();
     let world = World::new();
     world.session(&session);
-    let segment = session.from_client();
+    let segment = session.client_segment();
     let mut frame = segment.bytes();
     frame.resize(60, 0x5a);
     let ran = world.run(OUTSIDE, &frame);

@@ -137,7 +137,7 @@ impl Segment {
         tcp.extend(self.destination.1.to_be_bytes());
         tcp.extend(self.seq.to_be_bytes());
         tcp.extend(self.ack.to_be_bytes());
-        tcp.extend(((20 + options.len() as u16) / 4 << 12 | self.flags).to_be_bytes());
+        tcp.extend((((20 + options.len() as u16) / 4) << 12 | self.flags).to_be_bytes());
         tcp.extend(self.window.to_be_bytes());
         tcp.extend([0, 0]);
         tcp.extend(self.urgent.to_be_bytes());

@@ -178,11 +178,11 @@ impl World {
         Ran { verdict, bytes }
     }
 
-    pub(crate) fn from_client(&self, segment: &Segment) -> Ran {
+    pub(crate) fn client_sends(&self, segment: &Segment) -> Ran {
         self.run(OUTSIDE, &segment.bytes())
     }
 
-    pub(crate) fn from_real_server(&self, segment: &Segment) -> Ran {
+    pub(crate) fn real_server_sends(&self, segment: &Segment) -> Ran {
         self.run(INSIDE, &segment.bytes())
     }
 
@@ -287,7 +287,7 @@ impl Session {
     }
 
     /// A plain ACK from the client that lies in the window.
-    pub(crate) fn from_client(&self) -> Segment {
+    pub(crate) fn client_segment(&self) -> Segment {
         let mut segment = from_client(self.vip);
         segment.source = self.client;
         segment.seq = self.known_out.0;
@@ -296,7 +296,7 @@ impl Session {
     }
 
     /// A plain ACK from the real server that lies in the window.
-    pub(crate) fn from_real_server(&self) -> Segment {
+    pub(crate) fn real_server_segment(&self) -> Segment {
         Segment {
             source_mac: REAL_MAC,
             destination_mac: INSIDE_MAC,
