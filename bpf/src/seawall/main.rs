@@ -3,18 +3,16 @@
 //! Everything that decides lives in `fastpath`; here is only what the kernel makes different.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
 
-mod frame;
 mod maps;
 mod record;
 mod tables;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::bpf_redirect;
+use seawall_bpf::Packet;
 use seawall_fastpath::{Action, process};
 
-use crate::frame::Packet;
 use crate::tables::Maps;
 
 /// Decides about one frame; see [`process`].
@@ -37,8 +35,3 @@ pub extern "C" fn seawall(context: *mut xdp_md) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 pub static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}

@@ -8,8 +8,8 @@ use seawall_fastpath::Reason;
 use seawall_fastpath::cell::Cell64;
 use seawall_fastpath::embryo::EMBRYOS as EMBRYO_COUNT;
 use seawall_fastpath::layout::{
-    AddressEntry, AddressKey, Bucket, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES,
-    MAX_NEXT_HOPS, MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot,
+    AddressEntry, AddressKey, Bucket, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES, MAX_NEXT_HOPS,
+    MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot,
 };
 
 const PLACEHOLDER_SESSIONS: u32 = 1024;
@@ -39,7 +39,7 @@ pub(crate) static INTERFACES: HashMap<u32, InterfaceEntry> =
 pub(crate) static COUNTERS: PerCpuArray<Cell64> =
     PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
 #[map]
-pub(crate) static EMBRYOS: PerCpuArray<Cell64> = PerCpuArray::with_max_entries(EMBRYO_COUNT, 0);
+pub(crate) static EMBRYOS: Array<Cell64> = Array::with_max_entries(EMBRYO_COUNT, 0);
 #[map]
 pub(crate) static PROVEN: RingBuf = RingBuf::with_byte_size(PLACEHOLDER_RING, 0);
 #[map]

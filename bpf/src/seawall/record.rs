@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_xdp_load_bytes;
 use aya_ebpf::maps::RingBuf;
+use seawall_bpf::hidden;
 use seawall_fastpath::layout::RecordHeader;
 
 /// A record with room for `N` bytes of frame.
@@ -23,7 +24,7 @@ pub(crate) fn send<const N: usize>(
 ) -> bool {
     let Some(mut entry) = ring.reserve::<Record<N>>(0) else { return false };
     let record = entry.as_mut_ptr();
-    let len = crate::frame::hidden(if len < N { len } else { N });
+    let len = hidden(if len < N { len } else { N });
     let header = RecordHeader { frame_len: len as u16, ..*header };
     // SAFETY: the record is as large as its type; what is written is written before it is read.
     unsafe { (&raw mut (*record).header).write(header) };

@@ -426,6 +426,12 @@ impl<M: Memory> Engine<M> {
         servers.map(|server| (server.active + server.inactive) as usize).sum()
     }
 
+    /// Bytes that the early-data stores of all sessions hold (SPEC A8).
+    #[must_use]
+    pub const fn early_bytes(&self) -> usize {
+        self.early_bytes
+    }
+
     /// Every service as it is doing; looks at every live session.
     #[must_use]
     pub fn services(&self) -> Vec<ServiceReport> {

@@ -1,19 +1,33 @@
 //! The moment between an accepted ACK and its session.
 //!
-//! When XDP punts an ACK with a valid cookie it notes the tuple, because the client's next
+//! When XDP punts an ACK with a valid cookie it notes the handshake, because the client's next
 //! segments follow within microseconds and only those that start at the first byte would pass
-//! the cookie check themselves. One word a tuple, direct-mapped, one table a CPU (a flow stays
-//! on its CPU): a collision costs the older tuple a retransmission, never more.
+//! the cookie check themselves. One word a handshake, direct-mapped: a collision costs the older
+//! one a retransmission, never more. One table for all CPUs, because not every driver keeps a
+//! flow on its CPU: veth runs where the sender runs.
+//!
+//! A handshake is its tuple and the acknowledgment number. Until the client has heard more than
+//! our SYN/ACK, all its segments acknowledge the cookie and nothing else; a client that uses its
+//! port again has another cookie, and what is left of its last connection has acknowledged more.
+
+use seawall_wire::SeqNumber;
 
 use crate::cell::Cell64;
 
 /// Words in the table.
-pub const EMBRYOS: u32 = 4096;
+pub const EMBRYOS: u32 = 1 << 16;
 /// How long a note holds, in milliseconds: longer than the engine ever takes, shorter than a
 /// client's first retransmission timeout (RFC 6298: 1 s).
 pub const LIFE_MS: u32 = 500;
 /// Frames punted for one note, and for one session between changes of state (SPEC B6).
 pub const MAX_PUNTED: u32 = 32;
+
+/// The hash of a handshake: `hash` is its tuple's.
+#[inline(always)]
+#[must_use]
+pub const fn handshake(hash: u64, ack: SeqNumber) -> u64 {
+    hash ^ (ack.0 as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
 
 /// The word that `hash` maps to.
 #[inline(always)]
@@ -22,13 +36,13 @@ pub const fn index(hash: u64) -> u32 {
     (hash >> 20) as u32 & (EMBRYOS - 1)
 }
 
-/// Notes that the tuple of `hash` was accepted at `now`.
+/// Notes that the handshake of `hash` was accepted at `now`.
 #[inline(always)]
 pub fn note(word: &Cell64, hash: u64, now: u64) {
     word.store(pack(hash, 1, now));
 }
 
-/// What the table says of a tuple.
+/// What the table says of a handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Admission {
     /// It was not accepted a moment ago.
@@ -39,7 +53,7 @@ pub enum Admission {
     Limited,
 }
 
-/// Looks the tuple of `hash` up, and counts the frame if it may be punted.
+/// Looks the handshake of `hash` up, and counts the frame if it may be punted.
 #[inline(always)]
 pub fn admit(word: &Cell64, hash: u64, now: u64) -> Admission {
     let bits = word.load();

@@ -96,11 +96,12 @@ pub fn parse<F: Frame>(frame: &mut F, packet: &Packet) -> Result<Options, Malfor
             }
         } else if kind == SACK_PERMITTED && len == SACK_PERMITTED_LEN {
             found = Found(found.0 | Found::SACK_PERMITTED);
-        } else if kind == TIMESTAMPS && len == TIMESTAMPS_LEN {
-            if let Some(bytes) = frame.window::<10>(packet.l4 + at) {
-                timestamps = Timestamps { value: bytes.u32(2), echo: bytes.u32(6) };
-                found = Found(found.0 | Found::TIMESTAMPS);
-            }
+        } else if kind == TIMESTAMPS
+            && len == TIMESTAMPS_LEN
+            && let Some(bytes) = frame.window::<10>(packet.l4 + at)
+        {
+            timestamps = Timestamps { value: bytes.u32(2), echo: bytes.u32(6) };
+            found = Found(found.0 | Found::TIMESTAMPS);
         }
         at += len as usize;
     }

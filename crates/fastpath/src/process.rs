@@ -93,8 +93,9 @@ fn decide_tcp<F: Frame, T: Tables>(
         plan::newcomer(packet, owner.service)
     };
     let mut detail = 0;
+    let handshake = embryo::handshake(hash, packet.tcp.ack);
     if let Plan::Accept = plan {
-        plan = match admit(frame, packet, settings, tables, hash, now) {
+        plan = match admit(frame, packet, settings, tables, handshake, now) {
             Ok(_) if owner.service.has(ServiceEntry::DEFER) && packet.payload() == 0 => {
                 Plan::Drop(Reason::NullAck)
             }
@@ -115,9 +116,9 @@ fn decide_tcp<F: Frame, T: Tables>(
             let decision = punt(frame, settings, tables, &record);
             // Only now: a client whose ACK was lost here must be able to prove itself again.
             if decision.reason == Reason::Accepted
-                && let Some(word) = tables.embryo(hash)
+                && let Some(word) = tables.embryo(handshake)
             {
-                embryo::note(word, hash, now);
+                embryo::note(word, handshake, now);
             }
             decision
         }
@@ -150,11 +151,11 @@ fn admit<F: Frame, T: Tables>(
     packet: &Packet,
     settings: &Settings,
     tables: &T,
-    hash: u64,
+    handshake: u64,
     now: u64,
 ) -> Result<(RecordKind, u32), Reason> {
-    if let Some(word) = tables.embryo(hash) {
-        match embryo::admit(word, hash, now) {
+    if let Some(word) = tables.embryo(handshake) {
+        match embryo::admit(word, handshake, now) {
             Admission::Admitted => return Ok((RecordKind::Embryo, 0)),
             Admission::Limited => return Err(Reason::PuntLimited),
             Admission::Unknown => {}

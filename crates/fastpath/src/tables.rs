@@ -30,7 +30,7 @@ pub trait Tables: Sessions {
     fn interface(&self, index: u32) -> Option<InterfaceEntry>;
     /// A next hop.
     fn next_hop(&self, index: u32) -> Option<&NextHop>;
-    /// The word of this CPU's embryo table that `hash` maps to; see [`crate::embryo`].
+    /// The word of the embryo table that `hash` maps to; see [`crate::embryo`].
     fn embryo(&self, hash: u64) -> Option<&crate::cell::Cell64>;
     /// Sends `header` and the frame (none of it for
     /// [`crate::layout::RecordKind::StateChanged`]) up the ring; says whether there was room.

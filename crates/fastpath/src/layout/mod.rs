@@ -45,7 +45,7 @@ pub mod name {
     pub const INTERFACES: &str = "INTERFACES";
     /// Per-CPU array of `u64`, one a [`crate::Reason`].
     pub const COUNTERS: &str = "COUNTERS";
-    /// Per-CPU array of `u64`: what [`crate::embryo`] keeps.
+    /// Array of `u64`: what [`crate::embryo`] keeps.
     pub const EMBRYOS: &str = "EMBRYOS";
     /// Ring buffer for frames of proven peers.
     pub const PROVEN: &str = "PROVEN";

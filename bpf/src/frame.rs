@@ -9,7 +9,7 @@ use seawall_fastpath::Frame;
 use seawall_wire::Bytes;
 
 /// The frame that the program runs for.
-pub(crate) struct Packet {
+pub struct Packet {
     context: *mut xdp_md,
     zero: usize,
 }
@@ -17,7 +17,7 @@ pub(crate) struct Packet {
 impl Packet {
     /// The frame of `context`. `zero` is zero, but the verifier must not be able to know.
     #[inline(always)]
-    pub(crate) fn new(context: *mut xdp_md, zero: usize) -> Self {
+    pub fn new(context: *mut xdp_md, zero: usize) -> Self {
         Self { context, zero }
     }
 
@@ -69,7 +69,7 @@ impl Frame for Packet {
 /// `value`, which LLVM must take as it comes: what it cannot see it cannot rewrite into a form
 /// that the verifier does not follow. No instruction.
 #[inline(always)]
-pub(crate) fn hidden(value: usize) -> usize {
+pub fn hidden(value: usize) -> usize {
     let mut value = value;
     // SAFETY: does nothing.
     unsafe { asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
@@ -78,7 +78,7 @@ pub(crate) fn hidden(value: usize) -> usize {
 
 /// `N` bytes of the packet. The verifier has seen their end compared with the packet's, and
 /// rejects the program if an access here lies outside of them.
-pub(crate) struct Window<'a, const N: usize> {
+pub struct Window<'a, const N: usize> {
     start: *mut u8,
     frame: PhantomData<&'a mut [u8; N]>,
 }

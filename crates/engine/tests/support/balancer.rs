@@ -1,0 +1,266 @@
+//! Engine and native packet path around one memory, on a clock that the test turns.
+
+use std::rc::Rc;
+
+use seawall_engine::scheduler::Kind;
+use seawall_engine::{
+    Config, Desired, Engine, Forwarding, Gateway, Interface, LocalPool, RealServerSpec, Request,
+    Secrets, ServiceSpec, StoreLimits, Timeouts,
+};
+use seawall_fastpath::cookie::EPOCH_MS;
+use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey, switch};
+use seawall_fastpath::native::{Buffer, Memory, NativeMemory, NativeTables};
+use seawall_fastpath::siphash::Key;
+use seawall_fastpath::{Action, Addr, Endpoint, Reason, TcpState, process};
+use seawall_wire::ethernet::MacAddr;
+
+pub(crate) const CLIENT: u32 = 0x0a00_0001;
+pub(crate) const VIP: (u32, u16) = (0x0a00_00fe, 80);
+pub(crate) const LOCAL: u32 = 0xc0a8_0764;
+/// Real servers have this address and the ones after it.
+pub(crate) const SERVER: u32 = 0xc0a8_0702;
+pub(crate) const SERVER_PORT: u16 = 8080;
+pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
+/// The interface that clients are on.
+pub(crate) const OUTSIDE: u32 = 1;
+
+/// What a balancer is set up as.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) forwarding: Forwarding,
+    pub(crate) synproxy: bool,
+    pub(crate) one_armed: bool,
+    pub(crate) servers: u32,
+    pub(crate) sessions: u32,
+    pub(crate) ports: (u16, u16),
+    /// Whether the MACs of the real servers are known from the start.
+    pub(crate) resolved: bool,
+    pub(crate) config: Config,
+    pub(crate) now: u64,
+    pub(crate) key: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let reuse = switch::reuse(TcpState::Close) | switch::reuse(TcpState::TimeWait);
+        Self {
+            forwarding: Forwarding::FullNat,
+            synproxy: true,
+            one_armed: false,
+            servers: 2,
+            sessions: 64,
+            ports: (5000, 65_535),
+            resolved: true,
+            config: Config {
+                store: StoreLimits { segments: 16, bytes: 32_768, total_bytes: 1 << 20 },
+                timeouts: Timeouts::default(),
+                syn_retry: 3,
+                switches: switch::SACK | switch::TIMESTAMP | reuse,
+                init_mss: 1452,
+                window_scale: 7,
+                ttl: 63,
+                timestamp_offset: 123_456_789,
+            },
+            now: 1_000_000,
+            key: 7,
+        }
+    }
+}
+
+/// A frame and the interface that it leaves by or came in on.
+pub(crate) type Framed = (u32, Vec<u8>);
+
+pub(crate) struct Balancer {
+    pub(crate) engine: Engine<Rc<NativeMemory>>,
+    pub(crate) tables: NativeTables,
+    pub(crate) memory: Rc<NativeMemory>,
+    /// Every request that the engine has made.
+    pub(crate) requests: Vec<Request>,
+    /// Whether a request to resolve is answered at once.
+    pub(crate) answers: bool,
+    setup: Setup,
+    now: u64,
+    next_epoch: u64,
+}
+
+pub(crate) fn interface_mac(index: u32) -> [u8; 6] {
+    [2, 0, 0, 0, 0, index as u8]
+}
+
+pub(crate) fn server_mac(server: u32) -> [u8; 6] {
+    [2, 0, 0, 0, 2, server as u8]
+}
+
+impl Setup {
+    /// The interface that real servers are on.
+    pub(crate) fn inside(&self) -> u32 {
+        if self.one_armed { OUTSIDE } else { 2 }
+    }
+
+    fn gateway(&self, server: u32) -> Gateway {
+        Gateway { interface: self.inside(), address: Addr::v4(SERVER + server) }
+    }
+
+    fn desired(&self) -> Desired {
+        let pool = LocalPool {
+            addresses: vec![Addr::v4(LOCAL)],
+            port_min: self.ports.0,
+            port_max: self.ports.1,
+        };
+        let end = |address, port| Endpoint { address: Addr::v4(address), port };
+        let real_servers = (0..self.servers).map(|server| RealServerSpec {
+            address: end(SERVER + server, SERVER_PORT),
+            forwarding: self.forwarding,
+            weight: 1,
+            next_hop: 0,
+        });
+        let service = ServiceSpec {
+            address: end(VIP.0, VIP.1),
+            scheduler: Kind::RoundRobin,
+            synproxy: self.synproxy,
+            defer: false,
+            pool: Some(0),
+            real_servers: real_servers.collect(),
+        };
+        Desired { pools: vec![pool], services: vec![service] }
+    }
+}
+
+impl Balancer {
+    pub(crate) fn new(setup: &Setup) -> Self {
+        let memory = Rc::new(NativeMemory::new(setup.sessions));
+        let tables = NativeTables::new(Rc::clone(&memory));
+        let key = |number| Key(setup.key.wrapping_mul(0x9e37_79b9_7f4a_7c15), number);
+        let secrets = Secrets { index: key(1), timestamp: key(2), isn: key(3), cookie: key(4) };
+        let engine =
+            Engine::new(Rc::clone(&memory), setup.config, setup.desired(), &secrets, setup.now);
+        let next_epoch = setup.now + EPOCH_MS;
+        let (now, setup) = (setup.now, setup.clone());
+        let mut balancer = Self {
+            engine,
+            tables,
+            memory,
+            requests: Vec::new(),
+            answers: true,
+            setup,
+            now,
+            next_epoch,
+        };
+        balancer.tables.set_now(now);
+        balancer.connect();
+        balancer
+    }
+
+    fn connect(&mut self) {
+        let setup = self.setup.clone();
+        for index in [OUTSIDE, setup.inside()] {
+            let mac = MacAddr(interface_mac(index));
+            self.engine.set_interface(index, Interface { mac, mtu: 1500 });
+            self.tables.interfaces.borrow_mut().insert(index, InterfaceEntry::new(mac));
+        }
+        let vip = AddressEntry { flags: AddressEntry::VIP, port_min: 0, port_max: 0 };
+        let (port_min, port_max) = setup.ports;
+        let local = AddressEntry { flags: AddressEntry::LOCAL, port_min, port_max };
+        self.tables.addresses.borrow_mut().insert(AddressKey(Addr::v4(VIP.0)), vip);
+        self.tables.addresses.borrow_mut().insert(AddressKey(Addr::v4(LOCAL)), local);
+        for server in 0..setup.servers {
+            let hop = self.engine.next_hop(setup.gateway(server)).expect("room for next hops");
+            self.engine.set_route(0, server, hop);
+            if setup.resolved {
+                self.resolve(server);
+            }
+        }
+        self.set_service();
+    }
+
+    /// Tells the engine the MAC of a real server.
+    pub(crate) fn resolve(&mut self, server: u32) {
+        let mac = MacAddr(server_mac(server));
+        self.engine.set_neighbour(self.now, self.setup.gateway(server), mac);
+    }
+
+    fn set_service(&mut self) {
+        let address = self.engine.service_address(0).expect("one service");
+        let entry = self.engine.service_entry(0).expect("one service");
+        self.tables.services.borrow_mut().insert(ServiceKey::tcp(address), entry);
+    }
+
+    pub(crate) const fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Turns the clock, never back.
+    pub(crate) fn set_now(&mut self, now: u64) {
+        assert!(now >= self.now);
+        self.now = now;
+        self.tables.set_now(now);
+        self.engine.handle_heartbeat(now);
+    }
+
+    /// Gives XDP a frame; what it sends comes back, what it punts waits for [`Self::round`].
+    pub(crate) fn receive(&mut self, interface: u32, frame: &[u8]) -> Option<Framed> {
+        let mut bytes = [0u8; 4096];
+        bytes[..frame.len()].copy_from_slice(frame);
+        let mut buffer = Buffer::new(&mut bytes, frame.len());
+        let verdict = process(&mut buffer, interface, &self.tables);
+        match verdict.action {
+            Action::Send { interface } => Some((interface, buffer.bytes().to_vec())),
+            Action::Pass | Action::Drop | Action::Punt => None,
+        }
+    }
+
+    /// Whether records wait for the engine.
+    pub(crate) fn has_records(&self) -> bool {
+        !self.tables.records.borrow().is_empty()
+    }
+
+    /// When [`Self::round`] is wanted if nothing comes.
+    pub(crate) fn next_round(&self) -> u64 {
+        self.engine.poll_timeout().unwrap_or(u64::MAX).min(self.next_epoch)
+    }
+
+    /// One round of the daemon; gives what it sends.
+    pub(crate) fn round(&mut self) -> Vec<Framed> {
+        let now = self.now;
+        let records = std::mem::take(&mut *self.tables.records.borrow_mut());
+        for record in records {
+            self.engine.handle_record(now, &record.header, &record.frame);
+        }
+        self.engine.handle_timeout(now);
+        self.engine.handle_heartbeat(now);
+        if now >= self.next_epoch {
+            self.engine.handle_epoch(Key(self.setup.key, now));
+            self.next_epoch = now + EPOCH_MS;
+        }
+        while let Some(request) = self.engine.poll_request() {
+            self.requests.push(request);
+            match request {
+                Request::Resolve(gateway) if self.answers => {
+                    let server = gateway.address.as_v4().expect("IPv4") - SERVER;
+                    self.resolve(server);
+                }
+                Request::Resolve(_) => {}
+                Request::ServiceChanged(_) => self.set_service(),
+            }
+        }
+        let mut frames = Vec::new();
+        self.engine.take_frames(|interface, frame| frames.push((interface, frame.to_vec())));
+        frames
+    }
+
+    pub(crate) fn reason(&self, reason: Reason) -> u64 {
+        self.tables.counter(reason)
+    }
+
+    /// Insists that nothing is left of any session.
+    pub(crate) fn assert_empty(&self) {
+        assert_eq!(self.engine.session_count(), 0, "sessions left");
+        assert_eq!(self.engine.early_bytes(), 0, "early data left");
+        assert_eq!(self.memory.settings().stashed.load(), 0, "stash not empty");
+        let entries = self.memory.index().iter().flat_map(|bucket| &bucket.entries);
+        assert_eq!(entries.filter(|entry| entry.load() != 0).count(), 0, "index entries left");
+        let words = self.memory.slots().iter().filter(|slot| slot.word.load() != 0);
+        assert_eq!(words.count(), 0, "slots left");
+        assert_eq!(self.engine.poll_timeout(), None, "timers left");
+    }
+}
