@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::marker::PhantomData;
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::bpf_xdp_adjust_tail;
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use seawall_fastpath::Frame;
 use seawall_wire::Bytes;
 
@@ -56,8 +56,17 @@ impl Frame for Packet {
         if by == 0 {
             return Some(());
         }
+        // Growing takes headroom, of which every driver leaves 256 bytes: veth leaves no tailroom
+        // to speak of behind a frame that a local socket sent.
         // SAFETY: pointers into the packet are dead: windows borrow `self`.
-        if unsafe { bpf_xdp_adjust_tail(self.context, by) } == 0 { Some(()) } else { None }
+        let failed = unsafe {
+            if by > 0 {
+                bpf_xdp_adjust_head(self.context, by.wrapping_neg())
+            } else {
+                bpf_xdp_adjust_tail(self.context, by)
+            }
+        };
+        if failed == 0 { Some(()) } else { None }
     }
 
     #[inline(always)]

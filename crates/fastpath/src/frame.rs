@@ -20,8 +20,9 @@ pub trait Frame {
     /// The `N` bytes at `offset`, or `None` if the frame ends before.
     fn window<const N: usize>(&mut self, offset: usize) -> Option<Self::Window<'_, N>>;
 
-    /// Makes the frame `len` bytes long, cutting or growing its tail; new bytes are undefined.
-    /// `None` if there is no room, and then nothing has changed.
+    /// Makes the frame `len` bytes long, for somebody who writes all of it: where it grows or
+    /// is cut is up to the implementation. `None` if there is no room, and then nothing has
+    /// changed.
     #[must_use]
     fn resize(&mut self, len: usize) -> Option<()>;
 

@@ -12,8 +12,13 @@ use seawall_engine::{self as engine, Counter, Engine, Forwarding};
 use seawall_fastpath::{Outcome, Reason};
 
 /// Reasons that answer a SYN to a proxied service; their sum is LVS's `synproxy_syn_cnt`.
-const SYN_REASONS: [Reason; 4] =
-    [Reason::Cookie, Reason::NoDestination, Reason::HeartbeatStale, Reason::OptionsMalformed];
+const SYN_REASONS: [Reason; 5] = [
+    Reason::Cookie,
+    Reason::NoDestination,
+    Reason::HeartbeatStale,
+    Reason::OptionsMalformed,
+    Reason::ResizeFailed,
+];
 
 const INJECT_DROPPED: &str = "inject_dropped";
 
