@@ -64,7 +64,10 @@ pub fn answer<F: Frame>(
         timestamps: timestamps.is_some(),
     };
     let ours = settings.init_mss.load();
-    let mss = if (mss as u32) < ours { mss as u32 } else { ours };
+    // What the client can take says nothing of what we can, but a path that is narrow one way
+    // mostly is both ways (LVS does the same); no path is narrower than the default.
+    let mss = if mss < cookie::DEFAULT_MSS { cookie::DEFAULT_MSS as u32 } else { mss as u32 };
+    let mss = if mss < ours { mss } else { ours };
     let segment = Segment {
         link: Link { source: packet.ethernet.destination, destination: packet.ethernet.source },
         tuple: Tuple { source: packet.tuple.destination, destination: packet.tuple.source },

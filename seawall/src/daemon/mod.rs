@@ -42,7 +42,7 @@ const PROBE_UNRESOLVED_MS: u64 = 1_000;
 ///
 /// # Errors
 /// What is missing or wrong; then nothing is attached or added.
-pub fn run(path: &Path) -> Result<()> {
+pub(crate) fn run(path: &Path) -> Result<()> {
     let mut signals = Signals::open()?;
     let config = Config::load(path)?;
     requirements::check()?;
