@@ -6,6 +6,8 @@
 //! behind, not even after SIGKILL, and any number of labs run side by side. Everything but the
 //! [`pattern`], the [`histogram`] and the HTTP pieces needs root.
 
+pub mod flood;
+pub mod flood_layout;
 pub mod histogram;
 pub mod http;
 pub mod load;

@@ -1,0 +1,274 @@
+//! Floods from XDP: the attacker of the demo and the end-to-end tests.
+//!
+//! The generator is a program that the kernel runs for a batch of frames of its own
+//! (`BPF_PROG_TEST_RUN` with live frames), each of which it overwrites and sends out of the
+//! attacker's veth. Nothing else here sends as many packets for as little CPU time.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use aya::maps::{Array, MapData, PerCpuArray};
+use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
+use aya::{Ebpf, include_bytes_aligned};
+
+use crate::flood_layout::{FRAME_LEN, kind, mac, map, program};
+use crate::topology::{Host, Topology};
+
+static OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/lab.bpf.o"));
+
+/// Frames that the kernel runs the generator for at once.
+const BATCH: u32 = 64;
+/// A round of a flood with a limited rate.
+const ROUND: Duration = Duration::from_millis(50);
+/// Packets of a round of a flood without a limit.
+const UNLIMITED_ROUND: u32 = 100_000;
+/// First of the source addresses, and how many there are: 100.64.0.0/10 and what follows, in
+/// which nobody here lives.
+const SOURCES: (u32, u32) = (0x6440_0000, 1 << 23);
+
+/// What a flood consists of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Kind {
+    /// SYNs with the options of a Linux client.
+    Syn = kind::SYN,
+    /// ACKs with random numbers.
+    Ack = kind::ACK,
+    /// RSTs.
+    Rst = kind::RST,
+    /// FINs.
+    Fin = kind::FIN,
+    /// UDP.
+    Udp = kind::UDP,
+    /// Fragments of TCP packets.
+    Fragment = kind::FRAGMENT,
+}
+
+/// What a flood is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FloodSpec {
+    /// What it consists of.
+    pub kind: Kind,
+    /// Whom it is for.
+    pub target: (Ipv4Addr, u16),
+    /// Packets a second; 0 means as many as the machine can.
+    pub rate: u32,
+}
+
+/// Why a flood or a program of the lab could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused the object or a map.
+    #[error("the lab's XDP programs: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// The kernel refused a program.
+    #[error("the lab's XDP program: {0}")]
+    Program(#[from] aya::programs::ProgramError),
+    /// A map operation failed.
+    #[error("the lab's XDP maps: {0}")]
+    Map(#[from] aya::maps::MapError),
+    /// A thread could not be started.
+    #[error("starting a flood: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The object or the topology lacks something.
+    #[error("there is no {0}")]
+    Missing(&'static str),
+}
+
+/// Programs that let everything pass, on the veth ends that need one to receive what XDP sends
+/// to them. Dropping it takes them away.
+#[derive(Debug)]
+pub struct Passes {
+    _programs: Vec<Ebpf>,
+}
+
+impl Passes {
+    /// Attaches them where `topology` needs them.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn attach(topology: &Topology) -> Result<Self, Error> {
+        let mut programs = Vec::new();
+        for place in topology.peers_needing_xdp() {
+            let interface = place.interface;
+            programs.push(place.namespace.run(|| attach(interface, program::PASS))?);
+        }
+        Ok(Self { _programs: programs })
+    }
+}
+
+fn attach(interface: &str, name: &'static str) -> Result<Ebpf, Error> {
+    let mut ebpf = Ebpf::load(OBJECT)?;
+    let program = xdp(&mut ebpf, name)?;
+    program.load()?;
+    program.attach(interface, XdpMode::Driver)?;
+    Ok(ebpf)
+}
+
+fn xdp<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Xdp, Error> {
+    ebpf.program_mut(name).and_then(|found| found.try_into().ok()).ok_or(Error::Missing(name))
+}
+
+/// What the attacker has sent and got back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Packets sent.
+    pub sent: u64,
+    /// Frames that came back.
+    pub received: u64,
+    /// SYN/ACKs among them.
+    pub syn_acks: u64,
+}
+
+/// The attacker: floods from its interface, and counts and drops what comes back.
+#[derive(Debug)]
+pub struct Attacker {
+    sink: Ebpf,
+    interface: u32,
+    source_mac: [u8; 6],
+    router_mac: [u8; 6],
+}
+
+impl Attacker {
+    /// Prepares the attacker of `topology`.
+    ///
+    /// # Errors
+    /// When there is none, or the kernel refuses.
+    pub fn new(topology: &Topology) -> Result<Self, Error> {
+        let host = topology.attacker.as_ref().ok_or(Error::Missing("attacker"))?;
+        let ours = only_interface(host)?;
+        let router = topology
+            .balancer
+            .interfaces
+            .iter()
+            .find(|interface| shares_network(interface.addresses.first(), ours.addresses.first()))
+            .ok_or(Error::Missing("interface of the balancer towards the attacker"))?;
+        let name = ours.name.as_str();
+        let sink = host.namespace.run(|| attach(name, program::SINK))?;
+        Ok(Self { sink, interface: ours.index, source_mac: ours.mac, router_mac: router.mac })
+    }
+
+    /// Starts a flood.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn start(&self, host: &Host, spec: FloodSpec) -> Result<Flood, Error> {
+        let mut ebpf = Ebpf::load(OBJECT)?;
+        let flood = ebpf.map_mut(map::FLOOD).ok_or(Error::Missing(map::FLOOD))?;
+        let mut flood: Array<_, [u64; 6]> = Array::try_from(flood)?;
+        flood.set(0, self.words(spec), 0)?;
+        xdp(&mut ebpf, program::FLOOD)?.load()?;
+        let end = Arc::new(AtomicBool::new(false));
+        let (ends, interface) = (Arc::clone(&end), self.interface);
+        let thread = host.namespace.spawn(move || generate(ebpf, interface, spec.rate, &ends))?;
+        Ok(Flood { end, thread: Some(thread) })
+    }
+
+    /// What has come back so far; `sent` is counted by the floods.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn received(&self) -> Result<Tally, Error> {
+        let map = self.sink.map(map::SINK).ok_or(Error::Missing(map::SINK))?;
+        let map: PerCpuArray<&MapData, [u64; 3]> = PerCpuArray::try_from(map)?;
+        let mut tally = Tally::default();
+        for [packets, _, syn_acks] in map.get(&0, 0)?.iter() {
+            tally.received += packets;
+            tally.syn_acks += syn_acks;
+        }
+        Ok(tally)
+    }
+
+    /// [`crate::flood_layout::Flood`], word by word as it lies in memory.
+    fn words(&self, spec: FloodSpec) -> [u64; 6] {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let (address, port) = spec.target;
+        [
+            mac(self.router_mac),
+            mac(self.source_mac),
+            pair(SOURCES.0, SOURCES.1),
+            pair(address.to_bits(), u32::from(port)),
+            pair(spec.kind as u32, 1),
+            0,
+        ]
+    }
+}
+
+fn only_interface(host: &Host) -> Result<&crate::Interface, Error> {
+    host.interfaces.first().ok_or(Error::Missing("interface of the attacker"))
+}
+
+type Network = (std::net::IpAddr, u8);
+
+fn shares_network(a: Option<&Network>, b: Option<&Network>) -> bool {
+    let network = |of: Option<&Network>| match of {
+        Some((std::net::IpAddr::V4(address), length)) => {
+            Some(address.to_bits().checked_shr(32 - u32::from(*length)).unwrap_or(0))
+        }
+        _ => None,
+    };
+    network(a).is_some() && network(a) == network(b)
+}
+
+/// A flood that is under way; dropping it ends it.
+#[derive(Debug)]
+pub struct Flood {
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<u64, Error>>>,
+}
+
+impl Flood {
+    /// Ends it; gives the number of packets sent.
+    ///
+    /// # Errors
+    /// What ended it before, if anything did.
+    pub fn stop(mut self) -> Result<u64, Error> {
+        self.end.store(true, Ordering::Relaxed);
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            _ => Err(Error::Missing("flood: its thread panicked")),
+        }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Whoever wanted to know how it went has called `stop`.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn generate(mut ebpf: Ebpf, interface: u32, rate: u32, end: &AtomicBool) -> Result<u64, Error> {
+    // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    let words = [0, FRAME_LEN as u32, 0, interface, 0, 0];
+    let context: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let frame = [0u8; FRAME_LEN];
+    let round = ROUND.as_millis() as u32;
+    let repeat = if rate == 0 { UNLIMITED_ROUND } else { (rate / (1000 / round)).max(BATCH) };
+    let mut next = Instant::now();
+    while !end.load(Ordering::Relaxed) {
+        let options = TestRunOptions {
+            data_in: Some(&frame),
+            ctx_in: Some(&context),
+            repeat,
+            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+            ..TestRunOptions::new()
+        };
+        xdp(&mut ebpf, program::FLOOD)?.test_run(options)?;
+        if rate != 0 {
+            next +=
+                ROUND.mul_f64(f64::from(repeat) / (f64::from(rate) / 1000.0 * f64::from(round)));
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+    }
+    let map = ebpf.map(map::SENT).ok_or(Error::Missing(map::SENT))?;
+    let map: PerCpuArray<&MapData, [u64; 2]> = PerCpuArray::try_from(map)?;
+    Ok(map.get(&0, 0)?.iter().map(|[_, packets]| packets).sum())
+}
