@@ -1,6 +1,7 @@
 //! `seawall`: the daemon and its command line.
 
 mod daemon;
+mod demo;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Command {
         #[arg(long, default_value = "/etc/seawall/seawall.toml")]
         config: PathBuf,
     },
+    /// Watch it work: requests through a VIP while it is flooded. Needs nothing but root.
+    Demo(demo::Options),
     /// Show counters, services and real servers.
     Stats(Query),
     /// List live sessions.
@@ -53,7 +56,7 @@ struct Query {
 
 fn main() -> ExitCode {
     match execute(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("seawall: {error:#}");
             ExitCode::FAILURE
@@ -61,14 +64,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn execute(command: Command) -> Result<()> {
+fn execute(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Run { config } => daemon::run(&config),
+        Command::Demo(options) => return demo::run(&options),
+        Command::Run { config } => daemon::run(&config)?,
         Command::Stats(query) => {
             let stats = Client::new(&query.api).stats()?;
             let text = if query.json { stats.to_json()? } else { render_stats(&stats) };
             println!("{}", text.trim_end());
-            Ok(())
         }
         Command::Drops(query) => {
             let report = Client::new(&query.api).drops()?;
@@ -77,14 +80,13 @@ fn execute(command: Command) -> Result<()> {
             } else {
                 println!("{}", render_drops(&report.drops).trim_end());
             }
-            Ok(())
         }
-        Command::Sessions(query) => sessions(&query),
+        Command::Sessions(query) => sessions(&query)?,
         Command::Stop { api } => {
             Client::new(&api).stop()?;
-            Ok(())
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn sessions(query: &Query) -> Result<()> {

@@ -1,0 +1,161 @@
+//! The stage: a client, an attacker, real servers, and the real daemon between them, each in a
+//! namespace of its own that nothing outlives.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use seawall_control::api::Client;
+use seawall_control::report::StatsReport;
+use seawall_lab::flood::{Attacker, Flood, FloodSpec, Passes};
+use seawall_lab::http::{HttpServer, ServerSpec};
+use seawall_lab::topology::{LOCAL_ADDRESSES, VIP};
+use seawall_lab::{ProcessGuard, Topology, TopologySpec};
+use tempfile::TempDir;
+
+/// The service with the SYN proxy.
+pub(super) const PROXIED: SocketAddr = SocketAddr::new(IpAddr::V4(VIP), 80);
+/// The same servers without it.
+pub(super) const UNPROXIED: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 253)), 80);
+/// Seed of the pattern that servers send.
+pub(super) const PATTERN: u64 = 7;
+const SERVER_PORT: u16 = 8080;
+/// How long the daemon may take to say `ready`: loading its program and mapping its tables.
+const START: Duration = Duration::from_secs(20);
+
+/// Everything that the demo needs. Fields are dropped in this order: the daemon first.
+pub(super) struct Stage {
+    daemon: ProcessGuard,
+    attacker: Attacker,
+    _passes: Passes,
+    _servers: Vec<HttpServer>,
+    pub(super) topology: Topology,
+    api: Client,
+    _directory: TempDir,
+}
+
+impl Stage {
+    /// Builds it, with `servers` real servers of weights 1, 2, 3 and so on.
+    pub(super) fn build(servers: usize) -> Result<Self> {
+        let spec = TopologySpec { real_servers: servers, ..TopologySpec::default() };
+        let topology = Topology::build(&spec).context("building the network")?;
+        let passes = Passes::attach(&topology)?;
+        let attacker = Attacker::new(&topology)?;
+        let mut running = Vec::new();
+        let mut weights = Vec::new();
+        for (number, host) in topology.servers.iter().enumerate() {
+            let name = format!("server-{}", number + 1);
+            let spec = ServerSpec { seed: PATTERN, ..ServerSpec::new(&name) };
+            let address = SocketAddr::new(host.address(), SERVER_PORT);
+            running.push(HttpServer::start(&host.namespace, address, spec)?);
+            weights.push((address, number + 1));
+        }
+        let directory = tempfile::tempdir().context("a directory for the configuration")?;
+        let socket = directory.path().join("api.sock");
+        let config = directory.path().join("seawall.toml");
+        fs::write(&config, configuration(&topology, &socket, &weights))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("run").arg("--config").arg(&config).stdout(Stdio::piped());
+        let mut daemon = topology.balancer.namespace.spawn_process(command)?;
+        wait_until_ready(&mut daemon)?;
+        let api = Client::new(&socket);
+        let (_passes, _servers, _directory) = (passes, running, directory);
+        Ok(Self { daemon, attacker, _passes, _servers, topology, api, _directory })
+    }
+
+    /// The daemon's counters and services.
+    pub(super) fn stats(&self) -> Result<StatsReport> {
+        Ok(self.api.stats()?)
+    }
+
+    /// Starts a flood.
+    pub(super) fn flood(&self, spec: FloodSpec) -> Result<Flood> {
+        let host = self.topology.attacker.as_ref().context("the attacker")?;
+        Ok(self.attacker.start(host, spec)?)
+    }
+
+    /// SYN/ACKs that the attacker has got so far.
+    pub(super) fn answers(&self) -> Result<u64> {
+        Ok(self.attacker.received()?.syn_acks)
+    }
+
+    /// CPU time so far.
+    pub(super) fn cpu(&mut self) -> Result<Cpu> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.daemon.child().id()))?;
+        // proc(5): the name, in parentheses, may hold anything; utime and stime are the 12th and
+        // 13th field after it.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let ticks =
+            |at: usize| fields.split_whitespace().nth(at).and_then(|f| f.parse::<u64>().ok());
+        let daemon = ticks(11).zip(ticks(12)).map_or(0, |(user, system)| user + system);
+        let all = fs::read_to_string("/proc/stat")?;
+        // proc(5): `cpu`, user, nice, system, idle, iowait, irq, softirq.
+        let softirq = all.split_whitespace().nth(7).and_then(|f| f.parse().ok()).unwrap_or(0);
+        Ok(Cpu { daemon, softirq })
+    }
+
+    /// Ends the daemon as an operator would; says whether it went in order.
+    pub(super) fn stop(mut self) -> Result<bool> {
+        self.api.stop()?;
+        let status = self.daemon.wait_for(Duration::from_secs(10))?;
+        Ok(status.is_some_and(|status| status.success()))
+    }
+}
+
+/// CPU time in clock ticks, of which Linux counts 100 a second for every program.
+#[derive(Clone, Copy)]
+pub(super) struct Cpu {
+    daemon: u64,
+    softirq: u64,
+}
+
+impl Cpu {
+    /// Share of one core since `earlier`, of the daemon and of softirqs, in percent.
+    pub(super) fn since(self, earlier: Self, elapsed: Duration) -> (f64, f64) {
+        let percent = |ticks: u64| ticks as f64 / elapsed.as_secs_f64();
+        (percent(self.daemon - earlier.daemon), percent(self.softirq - earlier.softirq))
+    }
+}
+
+fn wait_until_ready(daemon: &mut ProcessGuard) -> Result<()> {
+    let output = daemon.child().stdout.take().context("the daemon's output")?;
+    let started = Instant::now();
+    for line in BufReader::new(output).lines() {
+        if line? == "ready" {
+            return Ok(());
+        }
+        if started.elapsed() > START {
+            break;
+        }
+    }
+    bail!("the daemon did not start; its own message stands above")
+}
+
+fn configuration(topology: &Topology, socket: &PathBuf, servers: &[(SocketAddr, usize)]) -> String {
+    let interfaces: Vec<_> =
+        topology.balancer_interfaces().iter().map(|name| format!("{name:?}")).collect();
+    let [first, .., last] = LOCAL_ADDRESSES;
+    let mut text = format!(
+        "interfaces = [{}]\nmax_sessions = 65536\n\n[api]\nsocket = {socket:?}\n\n\
+         [[local_addresses]]\nname = \"default\"\naddresses = [\"{first}-{last}\"]\n",
+        interfaces.join(", "),
+    );
+    for (address, synproxy) in [(PROXIED, "on"), (UNPROXIED, "off")] {
+        text += &format!(
+            "\n[[service]]\naddress = \"{address}\"\nprotocol = \"tcp\"\nscheduler = \"wrr\"\n\
+             synproxy = \"{synproxy}\"\nlocal_addresses = \"default\"\n"
+        );
+        for (server, weight) in servers {
+            text += &format!(
+                "\n[[service.real_server]]\naddress = \"{server}\"\nforwarding = \"fullnat\"\n\
+                 weight = {weight}\n"
+            );
+        }
+    }
+    text
+}
