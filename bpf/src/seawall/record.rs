@@ -28,8 +28,9 @@ pub(crate) fn send<const N: usize>(
     let header = RecordHeader { frame_len: len as u16, ..*header };
     // SAFETY: the record is as large as its type; what is written is written before it is read.
     unsafe { (&raw mut (*record).header).write(header) };
-    // The verifier wants both bounds on the very value that the helper gets.
-    if len != 0 && len <= N {
+    // The verifier wants both bounds on the very value that the helper gets. Plainly written, LLVM
+    // merges the comparisons into one of `len - 1`.
+    if len >= hidden(1) && len <= N {
         // SAFETY: `len` bytes fit in the record.
         let copied = unsafe {
             bpf_xdp_load_bytes(context, 0, (&raw mut (*record).frame).cast(), len as u32)

@@ -23,7 +23,6 @@ struct Deltas {
     ack_sub: u32,
     value_add: u32,
     echo_sub: u32,
-    timestamps: bool,
 }
 
 /// Translates the checked segment `packet` in `frame` for the session in `slot`, whose word is
@@ -47,7 +46,7 @@ pub fn translate<F: Frame>(
     if packet.ip.total_len as u32 > next_hop.mtu.load() {
         return Err(Reason::MtuExceeded);
     }
-    let deltas = deltas(direction, slot, word);
+    let deltas = deltas(packet, direction, slot, word);
     let to = slot.translated(direction);
     let (Some(source), Some(target)) = (to.source.address.as_v4(), to.destination.address.as_v4())
     else {
@@ -59,12 +58,11 @@ pub fn translate<F: Frame>(
         return Err(Reason::OptionsMalformed);
     };
 
-    let acks = packet.tcp.flags.contains(Flags::ACK);
     let mut tcp = packet.tcp;
     tcp.source_port = to.source.port;
     tcp.destination_port = to.destination.port;
     tcp.seq = packet.tcp.seq.add(deltas.seq_add);
-    tcp.ack = if acks { packet.tcp.ack.sub(deltas.ack_sub) } else { packet.tcp.ack };
+    tcp.ack = packet.tcp.ack.sub(deltas.ack_sub);
     tcp.window = window(packet, direction, slot, word);
     tcp.checksum = options
         .dword(packet.tuple.ports(), to.ports())
@@ -105,18 +103,26 @@ pub fn translate<F: Frame>(
     Ok(next_hop.interface.load())
 }
 
+/// What is not to be translated gets a delta of zero: branches in the walk over the options would
+/// multiply the verifier's work.
 #[inline(always)]
-fn deltas(direction: Direction, slot: &Slot, word: Word) -> Deltas {
+fn deltas(packet: &Packet, direction: Direction, slot: &Slot, word: Word) -> Deltas {
     let f = slot.f.load();
-    let (a, b) = (slot.ts_in.load(), slot.ts_out.load());
-    let timestamps = word.flags & flag::TIMESTAMPS != 0;
-    match direction {
-        Direction::Inbound => {
-            Deltas { seq_add: f, ack_sub: word.d, value_add: a, echo_sub: b, timestamps }
-        }
-        Direction::Outbound => {
-            Deltas { seq_add: word.d, ack_sub: f, value_add: b, echo_sub: a, timestamps }
-        }
+    let (a, b) = if word.flags & flag::TIMESTAMPS != 0 {
+        (slot.ts_in.load(), slot.ts_out.load())
+    } else {
+        (0, 0)
+    };
+    let deltas = match direction {
+        Direction::Inbound => Deltas { seq_add: f, ack_sub: word.d, value_add: a, echo_sub: b },
+        Direction::Outbound => Deltas { seq_add: word.d, ack_sub: f, value_add: b, echo_sub: a },
+    };
+    if packet.tcp.flags.contains(Flags::ACK) {
+        deltas
+    } else {
+        // The acknowledgment number, and by RFC 7323, section 3.2, TSecr mean something only
+        // where ACK is set.
+        Deltas { ack_sub: 0, echo_sub: 0, ..deltas }
     }
 }
 
@@ -177,13 +183,12 @@ fn translate_options<F: Frame>(
     if header_len <= HEADER_LEN {
         return Ok(update);
     }
-    let acks = packet.tcp.flags.contains(Flags::ACK);
     if header_len == 32
-        && let Some(update) = translate_aligned(frame, packet, deltas, acks, update)
+        && let Some(update) = translate_aligned(frame, packet, deltas, update)
     {
         return Ok(update);
     }
-    walk_options(frame, packet, deltas, acks, update)
+    walk_options(frame, packet, deltas, update)
 }
 
 #[inline(always)]
@@ -191,14 +196,13 @@ fn translate_aligned<F: Frame>(
     frame: &mut F,
     packet: &Packet,
     deltas: Deltas,
-    acks: bool,
     update: Update,
 ) -> Option<Update> {
     let mut bytes = frame.window::<12>(packet.l4 + HEADER_LEN)?;
     if bytes.u32(0) != ALIGNED_TIMESTAMPS {
         return None;
     }
-    Some(translate_timestamps(&mut bytes, 4, deltas, acks, update))
+    Some(translate_timestamps::<4>(&mut bytes, HEADER_LEN, deltas, update))
 }
 
 #[inline(always)]
@@ -206,7 +210,6 @@ fn walk_options<F: Frame>(
     frame: &mut F,
     packet: &Packet,
     deltas: Deltas,
-    acks: bool,
     update: Update,
 ) -> Result<Update, Malformed> {
     let header_len = packet.tcp.header_len as usize;
@@ -239,12 +242,8 @@ fn walk_options<F: Frame>(
             let Some(mut bytes) = frame.window::<10>(packet.l4 + at) else {
                 return Err(Malformed);
             };
-            update = if at & 1 == 0 {
-                translate_timestamps(&mut bytes, 2, deltas, acks, update)
-            } else {
-                translate_odd_timestamps(&mut bytes, deltas, acks, update)
-            };
-        } else if kind == SACK && acks {
+            update = translate_timestamps::<2>(&mut bytes, at, deltas, update);
+        } else if kind == SACK {
             update = translate_sack(frame, packet.l4, at, len, deltas.ack_sub, update)?;
         }
         at += len;
@@ -252,42 +251,20 @@ fn walk_options<F: Frame>(
     Ok(update)
 }
 
+/// Translates the timestamps `VALUE` bytes into those at `at` in the header.
 #[inline(always)]
-fn translate_timestamps(
+fn translate_timestamps<const VALUE: usize>(
     bytes: &mut impl Bytes,
     at: usize,
     deltas: Deltas,
-    acks: bool,
     update: Update,
 ) -> Update {
-    if !deltas.timestamps {
-        return update;
-    }
-    let (value, echo) = (bytes.u32(at), bytes.u32(at + 4));
+    let (value, echo) = (bytes.u32(VALUE), bytes.u32(VALUE + 4));
     let new_value = value.wrapping_add(deltas.value_add);
-    // RFC 7323, section 3.2: TSecr means something only where ACK is set.
-    let new_echo = if acks { echo.wrapping_sub(deltas.echo_sub) } else { echo };
-    bytes.set_u32(at, new_value);
-    bytes.set_u32(at + 4, new_echo);
-    update.dword(value, new_value).dword(echo, new_echo)
-}
-
-#[inline(always)]
-fn translate_odd_timestamps(
-    bytes: &mut impl Bytes,
-    deltas: Deltas,
-    acks: bool,
-    update: Update,
-) -> Update {
-    if !deltas.timestamps {
-        return update;
-    }
-    let (value, echo) = (bytes.u32(2), bytes.u32(6));
-    let new_value = value.wrapping_add(deltas.value_add);
-    let new_echo = if acks { echo.wrapping_sub(deltas.echo_sub) } else { echo };
-    bytes.set_u32(2, new_value);
-    bytes.set_u32(6, new_echo);
-    update.dword_at_odd(value, new_value).dword_at_odd(echo, new_echo)
+    let new_echo = echo.wrapping_sub(deltas.echo_sub);
+    bytes.set_u32(VALUE, new_value);
+    bytes.set_u32(VALUE + 4, new_echo);
+    update.dword_at(at, value, new_value).dword_at(at, echo, new_echo)
 }
 
 /// Edges of a SACK option: two a block, four blocks at most (RFC 2018, section 3).
@@ -314,7 +291,7 @@ fn translate_sack<F: Frame>(
         let old = bytes.u32(0);
         let new = old.wrapping_sub(ack_sub);
         bytes.set_u32(0, new);
-        update = if at & 1 == 0 { update.dword(old, new) } else { update.dword_at_odd(old, new) };
+        update = update.dword_at(at, old, new);
     }
     Ok(update)
 }

@@ -15,7 +15,7 @@ use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
 
 use crate::flood_layout::{FRAME_LEN, kind, mac, map, program};
-use crate::topology::{Host, Topology};
+use crate::topology::{Arms, Host, Topology};
 
 static OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/lab.bpf.o"));
@@ -23,7 +23,7 @@ static OBJECT: &[u8] =
 /// Frames that the kernel runs the generator for at once.
 const BATCH: u32 = 64;
 /// A round of a flood with a limited rate.
-const ROUND: Duration = Duration::from_millis(50);
+const ROUND: Duration = Duration::from_millis(100);
 /// Packets of a round of a flood without a limit.
 const UNLIMITED_ROUND: u32 = 100_000;
 /// First of the source addresses, and how many there are: 100.64.0.0/10 and what follows, in
@@ -87,18 +87,37 @@ pub struct Passes {
 }
 
 impl Passes {
-    /// Attaches them where `topology` needs them.
+    /// Attaches them where `topology` needs them, but for the attacker's own interface, which
+    /// [`Attacker`] sees to.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn attach(topology: &Topology) -> Result<Self, Error> {
         let mut programs = Vec::new();
+        let attacker = topology.attacker.as_ref();
         for place in topology.peers_needing_xdp() {
+            if attacker.is_some_and(|host| std::ptr::eq(&host.namespace, place.namespace)) {
+                continue;
+            }
             let interface = place.interface;
             programs.push(place.namespace.run(|| attach(interface, program::PASS))?);
         }
+        if topology.spec.arms == Arms::One
+            && let Some(name) = attacker.and_then(|host| port_of(topology, host))
+        {
+            programs.push(topology.switch.namespace.run(|| attach(name, program::PASS))?);
+        }
         Ok(Self { _programs: programs })
     }
+}
+
+/// The switch's port that a host is plugged into.
+fn port_of<'a>(topology: &'a Topology, host: &Host) -> Option<&'a str> {
+    let name = host.interfaces.first()?.name.as_str();
+    let link = host.namespace.netlink(|netlink| netlink.link(name)).ok()??;
+    let ports = &topology.switch.interfaces;
+    let port = ports.iter().find(|port| Some(port.index) == link.peer_index)?;
+    Some(&port.name)
 }
 
 fn attach(interface: &str, name: &'static str) -> Result<Ebpf, Error> {
@@ -113,14 +132,12 @@ fn xdp<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Xdp, Error>
     ebpf.program_mut(name).and_then(|found| found.try_into().ok()).ok_or(Error::Missing(name))
 }
 
-/// What the attacker has sent and got back.
+/// What has come back to the attacker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
-    /// Packets sent.
-    pub sent: u64,
-    /// Frames that came back.
+    /// Frames.
     pub received: u64,
-    /// SYN/ACKs among them.
+    /// SYN/ACKs without options among them: cookies have some, so they do not count here.
     pub syn_acks: u64,
 }
 
@@ -145,7 +162,10 @@ impl Attacker {
             .balancer
             .interfaces
             .iter()
-            .find(|interface| shares_network(interface.addresses.first(), ours.addresses.first()))
+            .find(|interface| {
+                let theirs = &interface.addresses;
+                theirs.iter().any(|theirs| shares_network(Some(theirs), ours.addresses.first()))
+            })
             .ok_or(Error::Missing("interface of the balancer towards the attacker"))?;
         let name = ours.name.as_str();
         let sink = host.namespace.run(|| attach(name, program::SINK))?;
@@ -168,7 +188,7 @@ impl Attacker {
         Ok(Flood { end, thread: Some(thread) })
     }
 
-    /// What has come back so far; `sent` is counted by the floods.
+    /// What has come back so far.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -250,8 +270,8 @@ fn generate(mut ebpf: Ebpf, interface: u32, rate: u32, end: &AtomicBool) -> Resu
     let words = [0, FRAME_LEN as u32, 0, interface, 0, 0];
     let context: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let frame = [0u8; FRAME_LEN];
-    let round = ROUND.as_millis() as u32;
-    let repeat = if rate == 0 { UNLIMITED_ROUND } else { (rate / (1000 / round)).max(BATCH) };
+    let packets = f64::from(rate) * ROUND.as_secs_f64();
+    let repeat = if rate == 0 { UNLIMITED_ROUND } else { (packets as u32).max(1) };
     let mut next = Instant::now();
     while !end.load(Ordering::Relaxed) {
         let options = TestRunOptions {
@@ -263,8 +283,7 @@ fn generate(mut ebpf: Ebpf, interface: u32, rate: u32, end: &AtomicBool) -> Resu
         };
         xdp(&mut ebpf, program::FLOOD)?.test_run(options)?;
         if rate != 0 {
-            next +=
-                ROUND.mul_f64(f64::from(repeat) / (f64::from(rate) / 1000.0 * f64::from(round)));
+            next += Duration::from_secs_f64(f64::from(repeat) / f64::from(rate));
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
     }
