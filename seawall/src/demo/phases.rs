@@ -13,9 +13,6 @@ use super::stage::{PATTERN, PROXIED, Stage, UNPROXIED};
 
 /// How often the live line is written.
 const TICK: Duration = Duration::from_millis(250);
-/// Requests that run beside a flood: enough to see every failure, not so many that they compete
-/// with it for two cores.
-const PAUSE: Duration = Duration::from_millis(2);
 /// How long a request may take in the demo.
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(2), total: Duration::from_secs(4) };
@@ -91,7 +88,7 @@ impl Show<'_> {
     }
 
     fn spread(&mut self, results: &mut Results) -> Result<()> {
-        let requests = self.requests("no flood", true, None, Duration::ZERO)?;
+        let requests = self.requests("no flood", true, None)?;
         let total: u64 = requests.snapshot.servers.values().sum();
         let weights: u64 = (1..=requests.snapshot.servers.len() as u64).sum();
         let mut fair = !requests.snapshot.servers.is_empty();
@@ -127,7 +124,7 @@ impl Show<'_> {
         let spec =
             FloodSpec { kind: Kind::Syn, target: (address, target.port()), rate: self.flood_rate };
         let name = if proxied { "flood, proxy on" } else { "flood, proxy off" };
-        let requests = self.requests(name, proxied, Some(spec), PAUSE)?;
+        let requests = self.requests(name, proxied, Some(spec))?;
         let snapshot = &requests.snapshot;
         let all = snapshot.succeeded() + snapshot.failed();
         self.screen.line(&format!(
@@ -165,17 +162,13 @@ impl Show<'_> {
         name: &'static str,
         proxied: bool,
         flood: Option<FloodSpec>,
-        pause: Duration,
     ) -> Result<Requests> {
         let target = if proxied { PROXIED } else { UNPROXIED };
         let (answers, cpu) = (self.stage.answers()?, self.stage.cpu()?);
         let flood = flood.map(|spec| self.stage.flood(spec)).transpose()?;
         let started = Instant::now();
-        let spec = LoadSpec {
-            timeouts: TIMEOUTS,
-            pause,
-            ..LoadSpec::new(target, Limit::Time(self.duration))
-        };
+        let spec =
+            LoadSpec { timeouts: TIMEOUTS, ..LoadSpec::new(target, Limit::Time(self.duration)) };
         let load = Load::start(&self.stage.topology.client.namespace, spec)?;
         let mut last = load.snapshot();
         let mut course = Vec::new();
