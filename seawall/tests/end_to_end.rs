@@ -109,8 +109,7 @@ fn check(arms: Arms, forwarding: &'static str, how: End) {
     let daemon =
         Daemon::start(&topology, &DaemonSpec { forwarding, ..DaemonSpec::new(SEAWALL) }).unwrap();
 
-    let spec =
-        FloodSpec { kind: Kind::Syn, target: (VIP, service().port()), rate: FLOOD_RATE };
+    let spec = FloodSpec { kind: Kind::Syn, target: (VIP, service().port()), rate: FLOOD_RATE };
     let flood = attacker.start(topology.attacker.as_ref().unwrap(), spec).unwrap();
     let client = &topology.client.namespace;
     let load = LoadSpec::new(service(), Limit::Requests(REQUESTS));

@@ -84,6 +84,20 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     served
 }
 
+/// Whether a signal asks for the end.
+fn stop_wanted(signals: &mut Signals) -> bool {
+    let mut stop = false;
+    for signal in signals.take() {
+        match signal {
+            Signal::Stop => stop = true,
+            Signal::Reload => {
+                eprintln!("seawall: this version cannot reload; restart it instead");
+            }
+        }
+    }
+    stop
+}
+
 fn random_key() -> Result<Key> {
     let word = u128::from_ne_bytes(random::bytes()?);
     Ok(Key(word as u64, (word >> 64) as u64))
@@ -198,20 +212,14 @@ impl Worker {
         commands: &Receiver<Command>,
     ) -> Result<()> {
         loop {
-            if self.obey(commands) {
+            let busy = self.round()?;
+            let patience = if busy { 0 } else { self.patience() };
+            let ready = waiter.wait(Duration::from_millis(patience))?;
+            if ready.woken && self.obey(commands) {
                 return Ok(());
             }
-            for signal in signals.take() {
-                match signal {
-                    Signal::Stop => return Ok(()),
-                    Signal::Reload => {
-                        eprintln!("seawall: this version cannot reload; restart it instead");
-                    }
-                }
-            }
-            let busy = self.round()?;
-            if !busy {
-                waiter.wait(Duration::from_millis(self.patience()))?;
+            if ready.signals && stop_wanted(signals) {
+                return Ok(());
             }
         }
     }

@@ -1,0 +1,276 @@
+//! Frames at random: from clients, from real servers, and from nobody in particular.
+
+use crate::damage::{LONGEST, damage, noise};
+use crate::options;
+use crate::support::packet::{ACK, FIN, Opt, PSH, RST, SYN, Segment};
+use crate::support::random::Random;
+use crate::support::world::{
+    CLIENT, DEFERRED, INSIDE_MAC, LOCAL, OUTSIDE_MAC, PROXIED, Session, UNPROXIED, UNUSABLE, VIP,
+    from_client,
+};
+
+/// Handshakes that are remembered.
+const HANDSHAKES: usize = 32;
+/// More segments than one handshake may send up (`embryo::MAX_PUNTED`).
+const BURST: usize = 40;
+
+/// Which interface a frame comes in on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Side {
+    Outside,
+    Inside,
+}
+
+/// A frame to try.
+pub(crate) struct Case {
+    /// What it is meant to be, and what was done to it.
+    pub(crate) what: String,
+    pub(crate) side: Side,
+    pub(crate) frame: Vec<u8>,
+    /// The SYN that it is, if its answer is of interest.
+    pub(crate) syn: Option<Segment>,
+}
+
+/// A client that has its SYN/ACK.
+#[derive(Clone)]
+struct Handshake {
+    syn: Segment,
+    answer: Segment,
+}
+
+/// The generator.
+pub(crate) struct Frames {
+    pub(crate) random: Random,
+    sessions: Vec<Session>,
+    handshakes: Vec<Handshake>,
+    burst: Option<(Handshake, usize)>,
+}
+
+impl Frames {
+    pub(crate) fn new(random: Random, sessions: Vec<Session>) -> Self {
+        Self { random, sessions, handshakes: Vec::new(), burst: None }
+    }
+
+    /// Remembers the SYN/ACK that `syn` got, whose ACK is going to come.
+    pub(crate) fn answered(&mut self, syn: Segment, answer: Segment) {
+        if self.handshakes.len() == HANDSHAKES {
+            let at = self.random.below(HANDSHAKES);
+            self.handshakes.swap_remove(at);
+        }
+        self.handshakes.push(Handshake { syn, answer });
+    }
+
+    /// The next frame.
+    pub(crate) fn next(&mut self) -> Case {
+        let (what, mut side, segment) = match self.random.below(20) {
+            0..4 => self.syn(),
+            4..8 => self.cookie_ack(),
+            8..16 => self.of_session(),
+            16 | 17 => self.stray(),
+            18 => self.for_service(),
+            _ => {
+                let mac = self.random.pick(&[OUTSIDE_MAC, INSIDE_MAC]);
+                let frame = noise(&mut self.random, mac);
+                return Case { what: "noise".into(), side: Side::Outside, frame, syn: None };
+            }
+        };
+        let mut frame = segment.bytes();
+        let mut what = what.to_owned();
+        if self.random.below(6) == 0 {
+            what = format!("{what}, {}", damage(&mut self.random, &mut frame));
+        }
+        if self.random.below(40) == 0 {
+            side = if side == Side::Outside { Side::Inside } else { Side::Outside };
+            what.push_str(", at the other interface");
+        }
+        let syn = (segment.flags & (SYN | ACK) == SYN).then_some(segment);
+        Case { what, side, frame, syn }
+    }
+
+    fn payload(&mut self, header: usize) -> Vec<u8> {
+        let length = match self.random.below(8) {
+            0..4 => 0,
+            4 | 5 => self.random.below(100),
+            6 => LONGEST - header,
+            _ => self.random.below(LONGEST - header + 1),
+        };
+        self.random.bytes(length)
+    }
+
+    /// Options and payload; nothing else of `segment` changes.
+    fn fill(&mut self, segment: &mut Segment) {
+        segment.options = if segment.flags & SYN != 0 {
+            options::of_syn(&mut self.random)
+        } else {
+            options::of_segment(&mut self.random, segment.ack)
+        };
+        if self.random.below(20) == 0 {
+            segment.raw_options = Some(options::raw(&mut self.random));
+        }
+        segment.payload = self.payload(94);
+    }
+
+    fn service(&mut self) -> (u32, u16) {
+        let restricted = (VIP, 84 + self.random.below(3) as u16);
+        self.random.pick(&[PROXIED, PROXIED, PROXIED, restricted, DEFERRED, UNPROXIED, UNUSABLE])
+    }
+
+    fn syn(&mut self) -> (&'static str, Side, Segment) {
+        let mut segment = from_client(self.service());
+        segment.source = (CLIENT.0 + self.random.below(16) as u32, self.random.u32() as u16);
+        if self.random.below(4) == 0 {
+            let at = self.random.below(self.sessions.len());
+            (segment.source, segment.destination) =
+                (self.sessions[at].client, self.sessions[at].vip);
+        }
+        let any = self.random.u32();
+        segment.seq = self.random.pick(&[u32::MAX, 0, any]);
+        segment.flags = SYN | self.random.pick(&[0, 0, 0, 0x0c0, 0x1c0]);
+        self.fill(&mut segment);
+        if self.random.below(2) == 0 {
+            segment.payload.clear();
+        }
+        ("a SYN", Side::Outside, segment)
+    }
+
+    /// What a client sends once it has its SYN/ACK, or would have sent had it got one.
+    fn cookie_ack(&mut self) -> (&'static str, Side, Segment) {
+        if self.handshakes.is_empty() {
+            return self.syn();
+        }
+        let Handshake { syn, answer } = match self.burst.take() {
+            Some((handshake, 0)) => handshake,
+            Some((handshake, left)) => {
+                self.burst = Some((handshake.clone(), left - 1));
+                handshake
+            }
+            None => {
+                let handshake = self.handshakes[self.random.below(self.handshakes.len())].clone();
+                if self.random.below(60) == 0 {
+                    self.burst = Some((handshake.clone(), BURST));
+                }
+                handshake
+            }
+        };
+        let mut ack = from_client(syn.destination);
+        ack.source = syn.source;
+        (ack.seq, ack.ack) = (syn.seq.wrapping_add(1), answer.seq.wrapping_add(1));
+        ack.flags = self.random.pick(&[ACK, ACK, ACK, ACK | PSH, ACK | FIN]);
+        ack.payload = self.payload(66);
+        let value = answer.options.iter().find_map(|option| {
+            if let Opt::Timestamps(value, _) = option { Some(*value) } else { None }
+        });
+        if let Some(value) = value {
+            ack.options = vec![Opt::Nop, Opt::Nop, Opt::Timestamps(self.random.u32(), value)];
+        }
+        let what = match self.random.below(12) {
+            0 => {
+                ack.seq = ack.seq.wrapping_add(self.random.u32() >> 20);
+                "a later segment of a handshake"
+            }
+            1 => {
+                ack.ack = ack.ack.wrapping_add(1 << self.random.below(32));
+                "a cookie with one more bit"
+            }
+            2 => {
+                ack.ack = self.random.u32();
+                "a forged cookie"
+            }
+            3 => {
+                let echo =
+                    value.unwrap_or(0).wrapping_sub(self.random.pick(&[1 << 18, 1 << 31, 9]));
+                ack.options = vec![Opt::Nop, Opt::Nop, Opt::Timestamps(1, echo)];
+                "a cookie with another echo"
+            }
+            4 => {
+                self.fill(&mut ack);
+                "a cookie with any options"
+            }
+            _ => "a cookie",
+        };
+        (what, Side::Outside, ack)
+    }
+
+    fn of_session(&mut self) -> (&'static str, Side, Segment) {
+        let session = self.sessions[self.random.below(self.sessions.len())];
+        let (what, side, mut segment) = if self.random.below(2) == 0 {
+            ("a client's segment", Side::Outside, session.client_segment())
+        } else {
+            ("a real server's segment", Side::Inside, session.real_server_segment())
+        };
+        let by = self.random.u32();
+        segment.seq = segment.seq.wrapping_add(self.random.pick(&[0, 0, by >> 20, by]));
+        let by = self.random.u32();
+        segment.ack = segment.ack.wrapping_add(self.random.pick(&[0, 0, by >> 20, by]));
+        segment.flags = self.flags();
+        segment.window = self.random.pick(&[0, 1, 0x2000, 0xffff, by as u16]);
+        segment.ttl = self.random.pick(&[0, 1, 2, 57, 64, 255, 57, 64, 255, 128]);
+        segment.tos = by as u8;
+        segment.urgent = self.random.pick(&[0, by as u16]);
+        self.fill(&mut segment);
+        if self.random.below(6) == 0 {
+            self.end_at_edge(&session, side, &mut segment);
+        }
+        (what, side, segment)
+    }
+
+    /// Makes `segment` a FIN or RST that ends where the window of the other side does, or a little
+    /// before or after.
+    fn end_at_edge(&mut self, session: &Session, side: Side, segment: &mut Segment) {
+        let ((ack, window), sub) = match side {
+            Side::Outside => (session.known_out, 0),
+            Side::Inside => (session.known_in, session.numbers.d),
+        };
+        segment.flags = self.random.pick(&[RST, RST | ACK, FIN | ACK]);
+        segment.payload.clear();
+        let length = u32::from(segment.flags & FIN != 0);
+        let by = self.random.below(4) as u32;
+        segment.seq =
+            ack.wrapping_add(window).wrapping_add(by).wrapping_sub(length).wrapping_sub(sub);
+    }
+
+    /// Mostly those of a live connection; at times any twelve bits.
+    fn flags(&mut self) -> u16 {
+        let any = self.random.u32() as u16 & 0xfff;
+        self.random.pick(&[
+            ACK,
+            ACK,
+            ACK,
+            ACK | PSH,
+            ACK | PSH,
+            ACK | FIN,
+            ACK | FIN | PSH,
+            RST,
+            RST | ACK,
+            SYN,
+            SYN,
+            SYN | ACK,
+            0,
+            any,
+        ])
+    }
+
+    /// For one of our addresses, but no service and no session; or for nobody here.
+    fn stray(&mut self) -> (&'static str, Side, Segment) {
+        let port = self.random.u32() as u16;
+        let to =
+            self.random.pick(&[(VIP, port), (LOCAL.0, port), (LOCAL.0, 80), (0x0808_0808, 53)]);
+        let side = self.random.pick(&[Side::Outside, Side::Inside]);
+        let mut segment = from_client(to);
+        if side == Side::Inside {
+            segment.destination_mac = INSIDE_MAC;
+        }
+        segment.flags = self.flags();
+        self.fill(&mut segment);
+        ("a stray", side, segment)
+    }
+
+    fn for_service(&mut self) -> (&'static str, Side, Segment) {
+        let mut segment = from_client(self.service());
+        segment.source.1 = self.random.u32() as u16;
+        segment.flags = self.flags();
+        (segment.seq, segment.ack) = (self.random.u32(), self.random.u32());
+        self.fill(&mut segment);
+        ("a segment to a service", Side::Outside, segment)
+    }
+}

@@ -1,0 +1,176 @@
+//! What both tables hold: services, sessions in every state, and settings that change.
+
+use seawall_datapath::clock;
+use seawall_datapath::netlink::{Netlink, VethSpec};
+use seawall_fastpath::layout::{
+    Ends, Entry, InterfaceEntry, NO_SCALE, ServiceEntry, Word, flag, switch, tag,
+};
+use seawall_fastpath::native::Memory;
+use seawall_fastpath::{Addr, Direction, Endpoint, TcpState};
+use seawall_wire::ethernet::MacAddr;
+
+use crate::pair::SESSIONS;
+use crate::support::random::Random;
+use crate::support::splice::Numbers;
+use crate::support::world::{
+    CLIENT, DEFERRED, HOP_IN, HOP_OUT, INSIDE_MAC, LOCAL, OUTSIDE_MAC, PROXIED, REAL, Session,
+    UNPROXIED, UNUSABLE, VIP, World,
+};
+
+/// Sessions in the buckets of the index, and in its stash.
+const IN_BUCKETS: u32 = 44;
+const IN_STASH: u32 = 4;
+
+/// A neighbour whose MAC is not known, and one behind a small MTU.
+const HOP_UNKNOWN: u32 = 3;
+const HOP_NARROW: u32 = 4;
+const NARROW_MTU: u32 = 120;
+
+/// The interfaces that frames come in on; the kernel wants real ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interfaces {
+    pub(crate) outside: u32,
+    pub(crate) inside: u32,
+}
+
+impl Interfaces {
+    /// Makes them, in the calling thread's namespace.
+    pub(crate) fn new() -> Self {
+        let mut netlink = Netlink::open().unwrap();
+        let spec = VethSpec {
+            name: "outside",
+            mac: None,
+            peer_name: "inside",
+            peer_mac: None,
+            peer_netns: None,
+        };
+        netlink.add_veth(&spec).unwrap();
+        let mut index = |name| netlink.link(name).unwrap().unwrap().index;
+        Self { outside: index("outside"), inside: index("inside") }
+    }
+}
+
+/// The native tables, and the sessions in them with their slots.
+pub(crate) fn build(random: &mut Random, interfaces: Interfaces) -> (World, Vec<(Session, u32)>) {
+    let world = World::new();
+    let memory = &world.tables.memory;
+    world.tables.interfaces.borrow_mut().clear();
+    for (hop, interface, mac) in
+        [(HOP_IN, interfaces.inside, INSIDE_MAC), (HOP_OUT, interfaces.outside, OUTSIDE_MAC)]
+    {
+        memory.next_hops()[hop as usize].interface.store(interface);
+        let entry = InterfaceEntry::new(MacAddr(mac));
+        world.tables.interfaces.borrow_mut().insert(interface, entry);
+    }
+    memory.next_hops()[HOP_UNKNOWN as usize].mtu.store(1_500);
+    let narrow = &memory.next_hops()[HOP_NARROW as usize];
+    narrow.set_destination(Some(MacAddr([2, 0, 0, 0, 0, 0x51])));
+    narrow.interface.store(interfaces.inside);
+    narrow.mtu.store(NARROW_MTU);
+    let proxied = ServiceEntry::SYNPROXY | ServiceEntry::USABLE;
+    for (port, refused) in [
+        (84, ServiceEntry::NO_SACK),
+        (85, ServiceEntry::NO_WINDOW_SCALE),
+        (86, ServiceEntry::NO_TIMESTAMP),
+    ] {
+        world.add_service((VIP, port), proxied | refused);
+    }
+
+    let mut sessions = Vec::new();
+    for number in 0..IN_BUCKETS {
+        let session = session(random, number);
+        sessions.push((session, world.session(&session)));
+    }
+    for number in IN_BUCKETS..IN_BUCKETS + IN_STASH {
+        let session = session(random, number);
+        sessions.push((session, stash(&world, &session, SESSIONS - number)));
+    }
+    // A session that IPv4 alone cannot serve; the engine makes none.
+    let slot = world.slot(sessions[0].1);
+    let real = Endpoint { address: Addr([1, 2, 3, 4]), port: REAL.1 };
+    slot.set_ends(&Ends { real, ..slot.ends() });
+    (world, sessions)
+}
+
+fn session(random: &mut Random, number: u32) -> Session {
+    let client = (CLIENT.0 + number % 16, 1_024 + number as u16);
+    let nat = random.below(3) == 0;
+    let vips = [PROXIED, PROXIED, PROXIED, UNPROXIED, UNUSABLE, DEFERRED];
+    let mut scale = || random.pick(&[0, 1, 7, 13, 14, 20, NO_SCALE]);
+    let scales = (scale(), scale(), scale());
+    Session {
+        client,
+        vip: random.pick(&vips),
+        local: if nat { client } else { (LOCAL.0, 5_000 + number as u16) },
+        real: (REAL.0 + random.below(3) as u32, REAL.1),
+        state: TcpState::Established,
+        numbers: Numbers {
+            d: random.u32(),
+            f: random.u32(),
+            a: random.u32(),
+            b: random.u32(),
+            flags: random.below(8) as u32,
+            scales,
+        },
+        cookie: random.u32(),
+        known_in: (random.u32(), random.u32() >> 12),
+        known_out: (random.u32(), random.u32() >> 12),
+    }
+}
+
+/// Installs a session by the index's stash alone.
+fn stash(world: &World, session: &Session, index: u32) -> u32 {
+    let slot = world.slot(index);
+    session.fill(slot);
+    slot.generation.store(index);
+    let settings = world.tables.memory.settings();
+    let bucket = settings.bucket_mask.load() + 1;
+    let ends = slot.ends();
+    for (tuple, direction) in
+        [(ends.inbound(), Direction::Inbound), (ends.outbound(), Direction::Outbound)]
+    {
+        let entry = Entry { tag: tag(world.hash(&tuple)), direction, slot: index };
+        assert!(world.put(bucket, entry), "the stash is full");
+        settings.stashed.fetch_add(1);
+    }
+    index
+}
+
+/// Changes settings and sessions as the engine and the administrator do, and more.
+pub(crate) fn shake(random: &mut Random, world: &World, sessions: &[(Session, u32)]) {
+    let now = clock::monotonic_ms();
+    let settings = world.tables.memory.settings();
+    let policy = switch::SACK | switch::TIMESTAMP | switch::UDP_DROP | switch::FRAGMENT_DROP;
+    let any = random.u32();
+    settings.switches.store(random.pick(&[any, any | policy]));
+    settings.heartbeat.store(if random.below(8) == 0 { now - 60_000 } else { now });
+    settings.init_mss.store(random.pick(&[536, 1_440, 1_452, 1_460]));
+    settings.window_scale.store(random.pick(&[0, 7, 14, NO_SCALE.into()]));
+    settings.early_data.store(random.pick(&[0, 12_000, 1 << 20]));
+    settings.ttl.store(random.pick(&[1, 64, 255]));
+    if random.below(8) == 0 {
+        world.next_epoch();
+    }
+    for (session, index) in sessions {
+        let slot = world.slot(*index);
+        if random.below(3) == 0 {
+            let state = TcpState::from_bits(random.below(9) as u8);
+            let flags = session.numbers.flags
+                & random.pick(&[!0, !0, !flag::PROXIED, !flag::TIMESTAMPS, !flag::RESCALE]);
+            slot.word.store(Word { state, flags, d: session.numbers.d }.to_bits());
+            slot.punted.store(random.pick(&[0, 30, 32]));
+            slot.inbound.syn_forwarded.store(now - random.pick(&[10, 60_000]));
+            // Also none, and one beyond the table.
+            let hops = [HOP_IN, HOP_IN, HOP_IN, HOP_OUT, HOP_UNKNOWN, HOP_NARROW, 0, 5_000];
+            slot.next_hop_in.store(random.pick(&hops));
+            let hops = [HOP_OUT, HOP_OUT, HOP_OUT, HOP_IN, HOP_UNKNOWN, HOP_NARROW];
+            slot.next_hop_out.store(random.pick(&hops));
+            for (flow, (ack, window)) in
+                [(&slot.inbound, session.known_in), (&slot.outbound, session.known_out)]
+            {
+                flow.ack.store(ack);
+                flow.window.store(window);
+            }
+        }
+    }
+}
