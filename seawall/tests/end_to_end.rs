@@ -133,8 +133,10 @@ fn check(arms: Arms, forwarding: &'static str, how: End) {
     assert_eq!(syns, count("synproxy_cookie_sent") + dropped);
     let asked = REQUESTS + 2;
     assert!(syns >= asked && syns <= sent + asked + RETRANSMISSIONS, "{syns} of {sent}");
-    // The attacker's veth loses packets when a CPU is slow, but not many.
-    assert!(syns * 10 >= sent * 9, "{syns} of {sent}");
+    // What a veth has no room for is lost before it arrives: little on the attacker's own, more on
+    // the one behind the bridge, which takes a round of the flood at once.
+    let least = if arms == Arms::Two { sent * 9 / 10 } else { sent / 2 };
+    assert!(syns >= least, "{syns} of {sent}");
     assert_eq!(count("synproxy_ok_ack"), asked);
     assert_eq!(stats.services[0].totals.connections, asked);
     assert_eq!(count("sessions_opened"), asked);

@@ -11,8 +11,9 @@ use seawall_wire::tcp::Flags;
 
 use crate::counters::Counter;
 use crate::desired::Forwarding;
-use crate::engine::{Arrived, Engine, Opening, Request, Says, copy, offer};
+use crate::engine::{Arrived, Engine, Opening, Request, offer};
 use crate::outbox::MAX_FRAME;
+use crate::send::{Says, copy};
 use crate::store::{Early, Room, Stored};
 use crate::table::Found;
 
@@ -152,14 +153,13 @@ impl<M: Memory> Engine<M> {
         }
         self.keep(index, arrived);
         self.count(Counter::SynSent);
-        self.send_syn(now, index);
+        self.send_syn(index);
         self.wheel.arm(index, now + SYN_TIMEOUT_MS);
         Ok(())
     }
 
     /// Sends the SYN of a session, or waits for the MAC of its next hop.
-    pub(crate) fn send_syn(&mut self, now: u64, index: u32) {
-        let _ = now;
+    pub(crate) fn send_syn(&mut self, index: u32) {
         let Some(slot) = self.table.slot(index) else { return };
         let hop = slot.next_hop_in.load();
         let seq = SeqNumber(slot.client_isn.load()).add(slot.f.load());
@@ -185,9 +185,7 @@ impl<M: Memory> Engine<M> {
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push((index, generation));
         }
-        if let Some(gateway) = self.next_hops.gateway_of(hop) {
-            self.request(Request::Resolve(gateway));
-        }
+        self.resolve(hop);
     }
 
     /// A client's segment that the packet path could not place: early data, or late in the ring.
@@ -384,7 +382,7 @@ impl<M: Memory> Engine<M> {
             .and_then(|session| session.handshake.as_deref())
             .map_or(0, |handshake| handshake.bare_acks);
         if again < MAX_BARE_ACKS {
-            self.send_syn(now, index);
+            self.send_syn(index);
         } else if again == MAX_BARE_ACKS && forwarding == Some(Forwarding::FullNat) {
             self.redirect(now, index, server);
         }
@@ -428,7 +426,7 @@ impl<M: Memory> Engine<M> {
         if let Some(handshake) = session.and_then(|session| session.handshake.as_deref_mut()) {
             handshake.retransmissions = 0;
         }
-        self.send_syn(now, index);
+        self.send_syn(index);
         self.wheel.arm(index, now + SYN_TIMEOUT_MS);
         true
     }
@@ -438,12 +436,16 @@ impl<M: Memory> Engine<M> {
         let retries = self.config.syn_retry;
         let Some(session) = self.sessions.get_mut(index as usize) else { return };
         let (service, server) = (session.service, session.server);
-        let Some(handshake) = session.handshake.as_deref_mut() else { return };
+        let Some(handshake) = session.handshake.as_deref_mut() else {
+            // Without the proxy IPVS's table leads here too; there is nobody to ask again.
+            self.count(Counter::Expired);
+            return self.retire(now, index);
+        };
         if handshake.retransmissions < retries {
             handshake.retransmissions += 1;
             let wait = SYN_TIMEOUT_MS << handshake.retransmissions.min(6);
             self.count(Counter::SynRetransmitted);
-            self.send_syn(now, index);
+            self.send_syn(index);
             return self.wheel.arm(index, now + wait);
         }
         let second = std::mem::replace(&mut handshake.second_server, true);

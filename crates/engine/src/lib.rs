@@ -19,6 +19,7 @@
 //! - Every session is in the timer wheel exactly once.
 //! - No input makes it panic; what it cannot use is counted and dropped.
 
+mod accounts;
 mod counters;
 mod desired;
 mod engine;
@@ -27,16 +28,18 @@ mod next_hops;
 mod outbox;
 mod ports;
 pub mod scheduler;
+mod send;
 mod store;
 mod table;
 mod unproxied;
 mod wheel;
 
+pub use accounts::{ServerReport, ServiceReport, SessionReport, Totals};
 pub use counters::Counter;
 pub use desired::{
     Config, Desired, Forwarding, LocalPool, RealServerSpec, Secrets, ServiceSpec, StoreLimits,
     Timeouts,
 };
-pub use engine::{Engine, Request, ServerReport, ServiceReport, SessionReport, Totals};
+pub use engine::{Engine, Request};
 pub use next_hops::{Gateway, Interface};
 pub use table::GRACE_MS;

@@ -28,6 +28,12 @@ impl<M: Memory> Engine<M> {
             {
                 return self.pass_on_syn(now, found, state, arrived);
             }
+            // The SYN that opened the session, late or repeated, is no new connection; only after
+            // a reset may a client try again with the number it had.
+            let opened = slot.client_isn.load() == arrived.packet.tcp.seq.0;
+            if opened && state != TcpState::Close {
+                return self.pass_on(now, found, arrived.frame);
+            }
             if state != TcpState::Close {
                 self.reset_real_server(found.index);
             }

@@ -177,7 +177,7 @@ impl Worker {
             worker.set_service(service)?;
         }
         for neighbour in worker.netlink.neighbours()? {
-            worker.learn(now, &neighbour);
+            worker.learn(&neighbour);
         }
         Ok(worker)
     }
@@ -285,13 +285,13 @@ impl Worker {
     fn follow_network(&mut self, now: u64) -> Result<()> {
         while let Some(event) = self.monitor.next_event()? {
             match event {
-                Event::Neighbour(neighbour) => self.learn(now, &neighbour),
+                Event::Neighbour(neighbour) => self.learn(&neighbour),
                 Event::Link(link) if self.links.iter().any(|ours| ours.index == link.index) => {
                     self.set_link(&link)?;
                 }
                 Event::Overrun => {
                     for neighbour in self.netlink.neighbours()? {
-                        self.learn(now, &neighbour);
+                        self.learn(&neighbour);
                     }
                 }
                 Event::Link(_)
@@ -320,10 +320,10 @@ impl Worker {
         Ok(())
     }
 
-    fn learn(&mut self, now: u64, neighbour: &Neighbour) {
+    fn learn(&mut self, neighbour: &Neighbour) {
         let Some(mac) = neighbour.mac.filter(|_| neighbour.state.is_valid()) else { return };
         let (interface, address) = (neighbour.link_index, neighbour.address.into());
-        self.engine.set_neighbour(now, Gateway { interface, address }, MacAddr(mac));
+        self.engine.set_neighbour(Gateway { interface, address }, MacAddr(mac));
     }
 
     /// Asks the kernel for a neighbour's MAC; the answer comes through the monitor. If the

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use seawall_control::api::Client;
 use seawall_control::report::StatsReport;
+use seawall_datapath::{Signal, Signals};
 use seawall_lab::flood::{Attacker, Flood, FloodSpec, Passes};
 use seawall_lab::http::{HttpServer, ServerSpec};
 use seawall_lab::topology::{LOCAL_ADDRESSES, VIP};
@@ -27,6 +28,10 @@ pub(super) const PATTERN: u64 = 7;
 const SERVER_PORT: u16 = 8080;
 /// How long the daemon may take to say `ready`: loading its program and mapping its tables.
 const START: Duration = Duration::from_secs(20);
+/// The exit code of a program that SIGINT has ended, by the shell's convention.
+const INTERRUPTED: i32 = 128 + 2;
+/// How often it is looked whether SIGINT or SIGTERM has come.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Everything that the demo needs. Fields are dropped in this order: the daemon first.
 pub(super) struct Stage {
@@ -56,6 +61,7 @@ impl Stage {
             weights.push((address, number + 1));
         }
         let directory = tempfile::tempdir().context("a directory for the configuration")?;
+        remove_when_interrupted(directory.path().to_owned())?;
         let socket = directory.path().join("api.sock");
         let config = directory.path().join("seawall.toml");
         fs::write(&config, configuration(&topology, &socket, &weights))?;
@@ -120,6 +126,23 @@ impl Cpu {
         let percent = |ticks: u64| ticks as f64 / elapsed.as_secs_f64();
         (percent(self.daemon - earlier.daemon), percent(self.softirq - earlier.softirq))
     }
+}
+
+/// Has SIGINT and SIGTERM end the program as ever, but not without the one thing that would stay:
+/// namespaces and the daemon go with the process.
+fn remove_when_interrupted(directory: PathBuf) -> Result<()> {
+    let mut signals = Signals::open()?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        while !signals.take().contains(&Signal::Stop) {
+            std::thread::sleep(LOOK);
+        }
+        // The daemon may be removing its socket at this moment: then once more.
+        if fs::remove_dir_all(&directory).is_err() {
+            let _ = fs::remove_dir_all(&directory);
+        }
+        std::process::exit(INTERRUPTED);
+    })?;
+    Ok(())
 }
 
 fn wait_until_ready(daemon: &mut ProcessGuard) -> Result<()> {

@@ -176,7 +176,7 @@ impl Balancer {
     /// Tells the engine the MAC of a real server.
     pub(crate) fn resolve(&mut self, server: u32) {
         let mac = MacAddr(server_mac(server));
-        self.engine.set_neighbour(self.now, self.setup.gateway(server), mac);
+        self.engine.set_neighbour(self.setup.gateway(server), mac);
     }
 
     fn set_service(&mut self) {

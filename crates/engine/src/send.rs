@@ -1,0 +1,148 @@
+//! Frames that the engine sends: segments of a session on their way, and segments of our own.
+
+use seawall_fastpath::native::{Buffer, Memory};
+use seawall_fastpath::options::Timestamps;
+use seawall_fastpath::packet::{Network, Packet};
+use seawall_fastpath::segment::{self, Link, Segment, SynOptions};
+use seawall_fastpath::splice::splice;
+use seawall_fastpath::{Direction, Tuple};
+use seawall_wire::SeqNumber;
+use seawall_wire::tcp::Flags;
+
+use crate::counters::Counter;
+use crate::engine::{Arrived, Engine, Request};
+use crate::outbox::MAX_FRAME;
+use crate::table::Found;
+
+/// What our own segment to a real server or client says; the rest follows from the session.
+pub(crate) struct Says {
+    pub(crate) flags: Flags,
+    pub(crate) seq: SeqNumber,
+    pub(crate) ack: SeqNumber,
+    pub(crate) window: u16,
+    pub(crate) syn: Option<SynOptions>,
+    pub(crate) timestamps: Option<Timestamps>,
+}
+
+impl Says {
+    /// A reset.
+    pub(crate) const fn reset(seq: SeqNumber) -> Self {
+        let (ack, flags) = (SeqNumber(0), Flags::RST);
+        Self { flags, seq, ack, window: 0, syn: None, timestamps: None }
+    }
+}
+
+impl<M: Memory> Engine<M> {
+    /// Sends a segment of a session on its way, translated, as the packet path would have.
+    pub(crate) fn pass_on(&mut self, now: u64, found: Found, frame: &[u8]) {
+        let mut bytes = [0u8; MAX_FRAME];
+        let Some((mut buffer, packet)) = copy(&mut bytes, frame) else {
+            return self.count(Counter::RecordInvalid);
+        };
+        let memory = self.table.memory();
+        let Some(slot) = memory.slots().get(found.index as usize) else { return };
+        let hop = match found.direction {
+            Direction::Inbound => slot.next_hop_in.load(),
+            Direction::Outbound => slot.next_hop_out.load(),
+        };
+        let spliced = memory
+            .next_hops()
+            .get(hop as usize)
+            .and_then(|hop| splice(&mut buffer, &packet, found.direction, slot, hop, now).ok());
+        let Some(spliced) = spliced else {
+            self.resolve(hop);
+            return self.count(Counter::PassOnFailed);
+        };
+        if self.outbox.push(spliced.interface, buffer.bytes()) {
+            self.count(Counter::PassedOn);
+        } else {
+            self.count(Counter::PassOnFailed);
+        }
+        if spliced.changed.is_some() {
+            self.state_changed(now, found.index);
+        }
+    }
+
+    /// Asks for the MAC of next hop `hop`, if it is a gateway's and not known.
+    pub(crate) fn resolve(&mut self, hop: u32) {
+        let known = self.table.memory().next_hops().get(hop as usize);
+        if known.is_some_and(|known| known.destination().is_none())
+            && let Some(gateway) = self.next_hops.gateway_of(hop)
+        {
+            self.request(Request::Resolve(gateway));
+        }
+    }
+
+    /// Sends a segment of our own on behalf of one end of a session to the other.
+    pub(crate) fn say(&mut self, index: u32, direction: Direction, says: &Says) -> bool {
+        let memory = self.table.memory();
+        let Some(slot) = memory.slots().get(index as usize) else { return false };
+        let hop = match direction {
+            Direction::Inbound => slot.next_hop_in.load(),
+            Direction::Outbound => slot.next_hop_out.load(),
+        };
+        let Some(hop) = memory.next_hops().get(hop as usize) else { return false };
+        let Some(destination) = hop.destination() else { return false };
+        let link = Link { source: hop.source(), destination };
+        let (tuple, interface) = (slot.translated(direction), hop.interface.load());
+        self.say_to(interface, link, tuple, says)
+    }
+
+    /// Answers a segment that has no session with a reset (RFC 9293, section 3.10.7.1).
+    pub(crate) fn refuse(&mut self, arrived: &Arrived<'_>) {
+        let Packet { ethernet, tcp, tuple, .. } = &arrived.packet;
+        let link = Link { source: ethernet.destination, destination: ethernet.source };
+        let tuple = Tuple { source: tuple.destination, destination: tuple.source };
+        let says = if tcp.flags.contains(Flags::ACK) {
+            Says::reset(tcp.ack)
+        } else {
+            Says {
+                flags: Flags::RST.with(Flags::ACK),
+                ack: tcp.seq.add(arrived.packet.sequence_len()),
+                ..Says::reset(SeqNumber(0))
+            }
+        };
+        self.say_to(arrived.interface, link, tuple, &says);
+    }
+
+    fn say_to(&mut self, interface: u32, link: Link, tuple: Tuple, says: &Says) -> bool {
+        let mut bytes = [0u8; 128];
+        let mut buffer = Buffer::new(&mut bytes, 0);
+        let segment = Segment {
+            link,
+            tuple,
+            seq: says.seq,
+            ack: says.ack,
+            flags: says.flags,
+            window: says.window,
+            ttl: self.config.ttl,
+            syn: says.syn,
+            timestamps: says.timestamps,
+        };
+        segment::write(&mut buffer, &segment).is_some()
+            && self.outbox.push(interface, buffer.bytes())
+    }
+}
+
+/// `frame` in a buffer with room to grow, and its headers if it is a TCP segment whose lengths
+/// hold.
+pub(crate) fn copy<'b>(bytes: &'b mut [u8], frame: &[u8]) -> Option<(Buffer<'b>, Packet)> {
+    bytes.get_mut(..frame.len())?.copy_from_slice(frame);
+    let mut buffer = Buffer::new(bytes, frame.len());
+    let packet = read(&mut buffer, frame.len())?;
+    Some((buffer, packet))
+}
+
+pub(crate) fn parse(frame: &[u8]) -> Option<Packet> {
+    // The headers that are read end before this.
+    let mut bytes = [0u8; 128];
+    let head = frame.get(..frame.len().min(bytes.len()))?;
+    bytes.get_mut(..head.len())?.copy_from_slice(head);
+    read(&mut Buffer::new(&mut bytes, head.len()), frame.len())
+}
+
+fn read(buffer: &mut Buffer<'_>, len: usize) -> Option<Packet> {
+    let network = Network::read(buffer)?;
+    let packet = if network.is_segment() { network.segment(buffer).ok()? } else { return None };
+    packet.lengths_hold(len).ok().map(|()| packet)
+}

@@ -1,0 +1,9 @@
+//! The handshake with real servers against peers that follow a script (SPEC A4 to A12).
+
+mod early;
+mod limits;
+mod options;
+mod peers;
+mod servers;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,188 @@
+//! A client and real servers that say what the test tells them to.
+
+use crate::support::balancer::{
+    Balancer, CLIENT, CLIENT_MAC, Framed, OUTSIDE, SERVER, SERVER_PORT, Setup, VIP, interface_mac,
+    server_mac,
+};
+use crate::support::packet::{ACK, Opt, SYN, Segment};
+
+pub(crate) const CLIENT_ISN: u32 = 0xffff_fff0;
+pub(crate) const SERVER_ISN: u32 = 0x1234_5678;
+pub(crate) const CLIENT_PORT: u16 = 40_000;
+/// The client's clock, and the real server's.
+pub(crate) const CLIENT_CLOCK: u32 = 1_000;
+pub(crate) const SERVER_CLOCK: u32 = 0x7fff_ffff;
+
+/// What a SYN with everything offers.
+pub(crate) fn all_options() -> Vec<Opt> {
+    vec![Opt::Mss(1460), Opt::SackPermitted, Opt::Timestamps(CLIENT_CLOCK, 0), Opt::Scale(9)]
+}
+
+/// A segment of the client of port `port` to the VIP.
+pub(crate) fn from_client(port: u16, flags: u16, seq: u32, ack: u32) -> Segment {
+    Segment {
+        source_mac: CLIENT_MAC,
+        destination_mac: interface_mac(OUTSIDE),
+        tos: 0,
+        ident: 1,
+        ttl: 64,
+        source: (CLIENT, port),
+        destination: VIP,
+        seq,
+        ack,
+        flags,
+        window: 1_000,
+        urgent: 0,
+        options: Vec::new(),
+        raw_options: None,
+        payload: Vec::new(),
+    }
+}
+
+/// The answer of a real server to `to`, which it received.
+pub(crate) fn answer(to: &Segment, flags: u16, seq: u32, ack: u32) -> Segment {
+    Segment {
+        source_mac: to.destination_mac,
+        destination_mac: to.source_mac,
+        source: to.destination,
+        destination: to.source,
+        seq,
+        ack,
+        flags,
+        window: 5_000,
+        options: Vec::new(),
+        payload: Vec::new(),
+        ..to.clone()
+    }
+}
+
+/// The real server's SYN/ACK to `syn`.
+pub(crate) fn syn_ack(syn: &Segment, options: Vec<Opt>) -> Segment {
+    Segment { options, ..answer(syn, SYN | ACK, SERVER_ISN, syn.seq.wrapping_add(1)) }
+}
+
+/// A balancer and what it has sent.
+pub(crate) struct Stage {
+    pub(crate) balancer: Balancer,
+    inside: u32,
+    start: u64,
+    pub(crate) to_client: Vec<Segment>,
+    pub(crate) to_servers: Vec<Segment>,
+}
+
+impl Stage {
+    pub(crate) fn new(setup: &Setup) -> Self {
+        Self {
+            balancer: Balancer::new(setup),
+            inside: setup.inside(),
+            start: setup.now,
+            to_client: Vec::new(),
+            to_servers: Vec::new(),
+        }
+    }
+
+    /// Milliseconds since the start.
+    pub(crate) fn elapsed(&self) -> u64 {
+        self.balancer.now() - self.start
+    }
+
+    fn take(&mut self, frames: impl IntoIterator<Item = Framed>) {
+        for (interface, frame) in frames {
+            let segment = Segment::read(&frame);
+            if segment.destination_mac == CLIENT_MAC {
+                assert_eq!(interface, OUTSIDE);
+                self.to_client.push(segment);
+            } else {
+                assert_eq!(interface, self.inside);
+                let server = segment.destination.0 - SERVER;
+                assert_eq!(segment.destination_mac, server_mac(server));
+                assert_eq!(segment.destination.1, SERVER_PORT);
+                self.to_servers.push(segment);
+            }
+        }
+    }
+
+    /// XDP gets a client's segment.
+    pub(crate) fn client(&mut self, segment: &Segment) {
+        let sent = self.balancer.receive(OUTSIDE, &segment.bytes());
+        self.take(sent);
+    }
+
+    /// XDP gets a real server's segment.
+    pub(crate) fn server(&mut self, segment: &Segment) {
+        let sent = self.balancer.receive(self.inside, &segment.bytes());
+        self.take(sent);
+    }
+
+    /// The engine works.
+    pub(crate) fn round(&mut self) {
+        let sent = self.balancer.round();
+        self.take(sent);
+    }
+
+    /// Lets `milliseconds` pass, the engine working as its timers want.
+    pub(crate) fn pass(&mut self, milliseconds: u64) {
+        let end = self.balancer.now() + milliseconds;
+        while self.balancer.now() < end {
+            let next = self.balancer.next_round().clamp(self.balancer.now() + 1, end);
+            self.balancer.set_now(next);
+            self.round();
+        }
+    }
+
+    /// The one segment that went to real servers since the last call.
+    #[track_caller]
+    pub(crate) fn one_to_server(&mut self) -> Segment {
+        let mut sent = std::mem::take(&mut self.to_servers);
+        assert_eq!(sent.len(), 1, "{sent:#?}");
+        sent.remove(0)
+    }
+
+    /// The one segment that went to the client since the last call.
+    #[track_caller]
+    pub(crate) fn one_to_client(&mut self) -> Segment {
+        let mut sent = std::mem::take(&mut self.to_client);
+        assert_eq!(sent.len(), 1, "{sent:#?}");
+        sent.remove(0)
+    }
+
+    /// The client's handshake with those options in its SYN, up to the SYN to a real server.
+    /// Gives the client's first segment, to send more like it, and that SYN.
+    #[track_caller]
+    pub(crate) fn open(&mut self, port: u16, options: Vec<Opt>) -> (Segment, Segment) {
+        let first = self.prove(port, options);
+        (first, self.one_to_server())
+    }
+
+    /// The same, whatever comes of it.
+    #[track_caller]
+    pub(crate) fn prove(&mut self, port: u16, options: Vec<Opt>) -> Segment {
+        let with_clock = options.iter().any(|option| matches!(option, Opt::Timestamps(..)));
+        let syn = Segment { options, ..from_client(port, SYN, CLIENT_ISN, 0) };
+        self.client(&syn);
+        let cookie = self.one_to_client();
+        assert_eq!((cookie.flags, cookie.ack), (SYN | ACK, CLIENT_ISN.wrapping_add(1)));
+        let mut first = from_client(port, ACK, cookie.ack, cookie.seq.wrapping_add(1));
+        if with_clock {
+            let clock = clock_of(&cookie).expect("timestamps").0;
+            let clocks = Opt::Timestamps(CLIENT_CLOCK + 5, clock);
+            first.options = vec![Opt::Nop, Opt::Nop, clocks];
+        }
+        self.client(&first);
+        self.round();
+        first
+    }
+}
+
+/// The timestamps of a segment.
+pub(crate) fn clock_of(segment: &Segment) -> Option<(u32, u32)> {
+    segment.options.iter().find_map(|option| match option {
+        Opt::Timestamps(value, echo) => Some((*value, *echo)),
+        _ => None,
+    })
+}
+
+/// `first` with payload, `offset` bytes on.
+pub(crate) fn data(first: &Segment, offset: u32, payload: &[u8]) -> Segment {
+    Segment { seq: first.seq.wrapping_add(offset), payload: payload.to_vec(), ..first.clone() }
+}

@@ -1,0 +1,396 @@
+//! A run: hosts, links and balancer on one clock, until nothing is left to happen.
+
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::State;
+
+use seawall_engine::Counter;
+use seawall_fastpath::Reason;
+
+use crate::host::{Host, Place};
+use crate::network::{Network, To};
+use crate::scenario::{Exchange, Scenario};
+use crate::support::balancer::{
+    Balancer, CLIENT, CLIENT_MAC, OUTSIDE, SERVER, SERVER_PORT, VIP, interface_mac, server_mac,
+};
+use crate::support::random::Random;
+
+/// Attempts at one connection, where the network was too bad for one.
+const ATTEMPTS: usize = 4;
+/// How long the world rests before a further attempt, in milliseconds: longer than anything of
+/// the failed one lives.
+const REST: u64 = 1_300_000;
+/// Longest a connection may take, in milliseconds.
+const LIMIT: u64 = 3_600_000;
+/// Steps of the clock that one run may take.
+const STEPS: u64 = 400_000;
+
+/// One end of a connection and what it has done.
+struct End {
+    handle: SocketHandle,
+    /// Which connection it is of, for the bytes that it should see.
+    number: u64,
+    exchange: Exchange,
+    sent: usize,
+    received: usize,
+    closed: bool,
+}
+
+pub(crate) struct Run<'s> {
+    scenario: &'s Scenario,
+    random: Random,
+    balancer: Balancer,
+    network: Network,
+    client: Host,
+    servers: Vec<Host>,
+    listeners: Vec<SocketHandle>,
+    accepted: Vec<(usize, End)>,
+    /// What the last connection begun is to do.
+    exchange: Option<Exchange>,
+    /// The client's end of the connection at hand.
+    current: Option<End>,
+    now: u64,
+    engine_at: u64,
+    steps: u64,
+    attempts: u64,
+    pub(crate) failed: u64,
+}
+
+/// The byte at `at` of what one side of connection `number` sends: the same nowhere else.
+fn byte(number: u64, from_client: bool, at: usize) -> u8 {
+    let mixed = (at as u64 ^ number << 32 ^ u64::from(from_client) << 60)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as u8
+}
+
+impl<'s> Run<'s> {
+    pub(crate) fn new(scenario: &'s Scenario) -> Self {
+        let setup = &scenario.setup;
+        let (now, seed) = (setup.now, scenario.seed);
+        let place = |address, mac, interface| Place {
+            address,
+            mac,
+            gateway: interface_mac(interface),
+            mtu: scenario.mtu,
+            seed: seed ^ u64::from(address) << 32,
+        };
+        let server = |number| {
+            let place = place(SERVER + number, server_mac(number), setup.inside());
+            Host::new(place, now)
+        };
+        let mut run = Self {
+            scenario,
+            random: Random(!seed),
+            balancer: Balancer::new(setup),
+            network: Network::new(scenario.weather, seed.wrapping_add(1) << 8),
+            client: Host::new(place(CLIENT, CLIENT_MAC, OUTSIDE), now),
+            servers: (0..setup.servers).map(server).collect(),
+            listeners: Vec::new(),
+            accepted: Vec::new(),
+            exchange: None,
+            current: None,
+            now,
+            engine_at: u64::MAX,
+            steps: 0,
+            attempts: 0,
+            failed: 0,
+        };
+        for number in 0..run.servers.len() {
+            let listener = run.listen(number);
+            run.listeners.push(listener);
+        }
+        run
+    }
+
+    /// A socket that listens at a server. It is the last in the set, and the only one: smoltcp
+    /// asks sockets in order, and one that listens takes a SYN of any connection.
+    fn listen(&mut self, number: usize) -> SocketHandle {
+        let handle = self.servers[number].add(&self.scenario.server, true);
+        let socket = self.servers[number].socket(handle);
+        socket.listen(SERVER_PORT).expect("a closed socket");
+        handle
+    }
+
+    /// Runs all connections, one after the other, and then until everything has timed out.
+    pub(crate) fn all(&mut self) {
+        for exchange in &self.scenario.exchanges {
+            let mut done = false;
+            for attempt in 0..ATTEMPTS {
+                if self.connection(exchange, if attempt == 0 { exchange.pause } else { REST }) {
+                    done = true;
+                    break;
+                }
+                self.failed += 1;
+            }
+            let known = self.scenario.is_limit(false);
+            assert!(done || known, "{ATTEMPTS} attempts failed: {exchange:?}");
+        }
+        self.settle();
+    }
+
+    /// What may end a connection without anybody being at fault, when frames are lost: no answer
+    /// from any real server, an idle session, an ACK or a segment that came after its time.
+    fn excuses(&self) -> u64 {
+        let engine = [Counter::RsError, Counter::Expired, Counter::PortsExhausted];
+        let engine: u64 = engine.iter().map(|counter| self.balancer.engine.counter(*counter)).sum();
+        let reasons = [Reason::BadAck, Reason::TcpDrop, Reason::LocalNoSession];
+        engine + reasons.iter().map(|reason| self.balancer.reason(*reason)).sum::<u64>()
+    }
+
+    /// Runs one connection until both ends have all bytes and have closed. Says whether it
+    /// succeeded.
+    fn connection(&mut self, exchange: &Exchange, pause: u64) -> bool {
+        let begin = self.now + pause;
+        while self.now < begin {
+            self.step(begin);
+        }
+        self.attempts += 1;
+        self.exchange = Some(*exchange);
+        let (excuses, deadline) = (self.excuses(), self.now + LIMIT);
+        let reuses = self.balancer.engine.session_count() > 0;
+        let handle = self.client.add(&self.scenario.client, false);
+        self.client.connect(handle, exchange.port, VIP);
+        self.current = Some(End {
+            handle,
+            number: self.attempts,
+            exchange: *exchange,
+            sent: 0,
+            received: 0,
+            closed: false,
+        });
+        let succeeded = loop {
+            self.poll_client();
+            let state = self.client.socket(handle).state();
+            if matches!(state, State::Closed | State::TimeWait) && self.is_complete() {
+                break true;
+            }
+            if state == State::Closed || self.now >= deadline {
+                let known = self.scenario.is_limit(reuses);
+                let excused = known || self.scenario.weather.loss > 0 && self.excuses() > excuses;
+                assert!(excused, "the connection ended: {state:?} {}", self.tell());
+                break false;
+            }
+            self.step(deadline);
+        };
+        self.current = None;
+        // It takes its port back at once, as `tcp_tw_reuse` does.
+        self.client.sockets.remove(handle);
+        succeeded
+    }
+
+    /// Whether both ends of a connection have all bytes and have closed, at one server only.
+    fn is_complete(&self) -> bool {
+        let Some(end) = &self.current else { return false };
+        let of_this = |(_, server): &&(usize, End)| server.number == end.number;
+        let mut servers = self.accepted.iter().filter(of_this).map(|(_, server)| server);
+        let (Some(server), None) = (servers.next(), servers.next()) else { return false };
+        end.closed
+            && server.closed
+            && (end.sent, end.received) == (server.received, server.sent)
+            && (end.sent, end.received) == (end.exchange.request, end.exchange.answer)
+    }
+
+    fn tell(&self) -> String {
+        let Some(end) = &self.current else { return String::new() };
+        let servers: Vec<_> = self
+            .accepted
+            .iter()
+            .filter(|(_, server)| server.number == end.number)
+            .map(|(_, server)| (server.sent, server.received, server.closed))
+            .collect();
+        let counters: Vec<_> = Counter::ALL
+            .iter()
+            .map(|counter| (counter.name(), self.balancer.engine.counter(*counter)))
+            .chain(Reason::ALL.iter().map(|r| (r.name(), self.balancer.reason(*r))))
+            .filter(|(_, value)| *value > 0)
+            .collect();
+        format!(
+            "connection {} of {:?}: client sent {} received {} closed {}; servers {servers:?}; \
+             {counters:?}; {:?}",
+            end.number, end.exchange, end.sent, end.received, end.closed, self.scenario
+        )
+    }
+
+    /// Everything that happens next, at one moment not after `limit`.
+    fn step(&mut self, limit: u64) {
+        self.poll_all();
+        self.steps += 1;
+        assert!(self.steps < STEPS, "a storm: {:?}", self.scenario);
+        let hosts = self.servers.iter_mut().map(|host| host.next_poll(self.now));
+        let hosts = hosts.min().unwrap_or(u64::MAX).min(self.client.next_poll(self.now));
+        let engine = self.engine_at.min(self.balancer.next_round());
+        let next = self.network.next_arrival().min(engine).min(hosts);
+        // A stack may want to be asked again at once; links without delay take no time either.
+        let soonest = if self.network.next_arrival() <= self.now { 0 } else { 1 };
+        self.now = next.max(self.now + soonest).min(limit.max(self.now));
+        self.balancer.set_now(self.now);
+        while let Some((to, frame)) = self.network.arrived(self.now) {
+            match to {
+                To::Balancer(interface) => {
+                    let sent = self.balancer.receive(interface, &frame);
+                    self.send(sent);
+                }
+                To::Client => {
+                    self.client.receive(&frame);
+                    self.poll_client();
+                }
+                To::Server(number) => {
+                    self.servers[number].receive(&frame);
+                    self.poll_server(number);
+                }
+            }
+        }
+        if self.balancer.has_records() && self.engine_at == u64::MAX {
+            self.engine_at = self.now + self.random.u64() % (self.scenario.laziness + 1);
+        }
+        if self.now >= self.engine_at || self.now >= self.balancer.next_round() {
+            self.engine_at = u64::MAX;
+            let sent = self.balancer.round();
+            self.send(sent);
+        }
+    }
+
+    /// Frames of the balancer go to whoever has the MAC on the link.
+    fn send(&mut self, frames: impl IntoIterator<Item = (u32, Vec<u8>)>) {
+        let inside = self.scenario.setup.inside();
+        for (interface, frame) in frames {
+            let server =
+                (0..self.servers.len()).find(|number| frame[..6] == server_mac(*number as u32));
+            let (to, expected) = match server {
+                Some(number) => (To::Server(number), inside),
+                None => (To::Client, OUTSIDE),
+            };
+            assert_eq!(interface, expected, "the wrong interface");
+            self.network.send(self.now, to, frame);
+        }
+    }
+
+    fn poll_all(&mut self) {
+        self.poll_client();
+        for number in 0..self.servers.len() {
+            self.poll_server(number);
+        }
+    }
+
+    /// Lets the client's stack work, then its application, then its stack again.
+    fn poll_client(&mut self) {
+        for _ in 0..2 {
+            for frame in self.client.poll(self.now) {
+                self.network.send(self.now, To::Balancer(OUTSIDE), frame);
+            }
+            if let Some(end) = &mut self.current {
+                end.work(&mut self.client, true);
+            }
+        }
+    }
+
+    /// The same at a server.
+    fn poll_server(&mut self, number: usize) {
+        let inside = self.scenario.setup.inside();
+        for _ in 0..2 {
+            for frame in self.servers[number].poll(self.now) {
+                self.network.send(self.now, To::Balancer(inside), frame);
+            }
+            let listener = self.listeners[number];
+            if self.servers[number].socket(listener).state() != State::Listen {
+                self.listeners[number] = self.listen(number);
+            }
+            self.accept(number);
+            for (at, end) in &mut self.accepted {
+                if *at == number {
+                    end.work(&mut self.servers[number], false);
+                }
+            }
+        }
+    }
+
+    /// Takes the connections that have opened at a server.
+    fn accept(&mut self, number: usize) {
+        let listener = self.listeners[number];
+        let handles: Vec<_> = self.servers[number].sockets.iter().map(|(at, _)| at).collect();
+        for handle in handles.into_iter().filter(|handle| *handle != listener) {
+            let known = |(at, end): &(usize, End)| *at == number && end.handle == handle;
+            if self.accepted.iter().any(known) {
+                continue;
+            }
+            let socket = self.servers[number].socket(handle);
+            match socket.state() {
+                // One whose handshake was reset listens again, and is in the way.
+                State::Listen => socket.abort(),
+                State::Closed | State::SynReceived => {}
+                _ => {
+                    let Some(exchange) = self.exchange else { continue };
+                    self.accepted.push((
+                        number,
+                        End {
+                            handle,
+                            number: self.attempts,
+                            exchange,
+                            sent: 0,
+                            received: 0,
+                            closed: false,
+                        },
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Lets everything time out, and insists that nothing is left.
+    fn settle(&mut self) {
+        let end = self.now + REST;
+        while self.now < end {
+            self.step(end);
+        }
+        self.balancer.assert_empty();
+        for number in 0..self.servers.len() {
+            let listener = self.listeners[number];
+            let handles: Vec<_> = self.servers[number].sockets.iter().map(|(at, _)| at).collect();
+            for handle in handles.into_iter().filter(|handle| *handle != listener) {
+                let socket = self.servers[number].socket(handle);
+                assert_eq!(socket.state(), State::Closed, "a server's end is left");
+            }
+        }
+    }
+}
+
+impl End {
+    /// What the application at this end does.
+    fn work(&mut self, host: &mut Host, is_client: bool) {
+        let (number, exchange) = (self.number, self.exchange);
+        let socket = host.socket(self.handle);
+        let (to_send, to_receive) = if is_client {
+            (exchange.request, exchange.answer)
+        } else {
+            (exchange.answer, exchange.request)
+        };
+        while socket.can_recv() {
+            let got = socket.recv(|bytes| {
+                for (at, got) in bytes.iter().enumerate() {
+                    let at = self.received + at;
+                    assert!(at < to_receive, "byte {at} of {to_receive}: too many");
+                    assert_eq!(*got, byte(number, !is_client, at), "byte {at} of {to_receive}");
+                }
+                (bytes.len(), bytes.len())
+            });
+            self.received += got.unwrap_or(0);
+        }
+        let may_send = is_client || !exchange.server_waits || self.received == to_receive;
+        while may_send && self.sent < to_send && socket.can_send() {
+            let sent = socket.send(|room| {
+                let len = room.len().min(to_send - self.sent);
+                for (at, to) in room.iter_mut().take(len).enumerate() {
+                    *to = byte(number, is_client, self.sent + at);
+                }
+                (len, len)
+            });
+            self.sent += sent.unwrap_or(0);
+        }
+        let early =
+            if is_client { exchange.client_closes_early } else { exchange.server_closes_early };
+        let open = !matches!(socket.state(), State::SynSent | State::Closed);
+        if !self.closed && open && self.sent == to_send && (early || self.received == to_receive) {
+            self.closed = true;
+            socket.close();
+        }
+    }
+}

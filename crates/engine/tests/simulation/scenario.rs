@@ -1,0 +1,171 @@
+//! What a seed stands for.
+
+use seawall_engine::Forwarding;
+use seawall_fastpath::TcpState;
+use seawall_fastpath::layout::{NO_SCALE, switch};
+
+use crate::host::Tuning;
+use crate::network::Weather;
+use crate::support::balancer::Setup;
+use crate::support::random::Random;
+
+/// One connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exchange {
+    /// Bytes that the client sends.
+    pub(crate) request: usize,
+    /// Bytes that the server sends.
+    pub(crate) answer: usize,
+    /// The client closes when its request is written, not when it has the answer.
+    pub(crate) client_closes_early: bool,
+    /// The server answers only when it has the whole request.
+    pub(crate) server_waits: bool,
+    /// The server closes when its answer is written, not when it has the request too.
+    pub(crate) server_closes_early: bool,
+    /// Milliseconds before it begins.
+    pub(crate) pause: u64,
+    /// The client's port.
+    pub(crate) port: u16,
+}
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) setup: Setup,
+    pub(crate) weather: Weather,
+    pub(crate) mtu: usize,
+    pub(crate) client: Tuning,
+    pub(crate) server: Tuning,
+    /// Longest wait between a record and the engine's round, in milliseconds.
+    pub(crate) laziness: u64,
+    pub(crate) exchanges: Vec<Exchange>,
+}
+
+/// Half of them small, few large, up to 200 kB.
+fn size(random: &mut Random) -> usize {
+    match random.below(16) {
+        0 | 1 => 0,
+        2..=7 => random.below(1_000),
+        8..=12 => random.below(10_000),
+        13 | 14 => random.below(50_000),
+        _ => random.below(200_001),
+    }
+}
+
+fn tuning(random: &mut Random, patience: u64) -> Tuning {
+    Tuning {
+        // No less than our SYN/ACK offers: smoltcp stalls for good when a window shrinks.
+        receive: random.pick(&[16_384, 65_535, 70_000, 200_000]),
+        send: random.pick(&[2_000, 16_384, 65_535]),
+        timestamps: random.below(3) > 0,
+        patience,
+    }
+}
+
+impl Scenario {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let random = &mut random;
+        let loss = random.u64() % 301 * (random.u64() % 301) / 300;
+        let weather = Weather {
+            loss: random.pick(&[0, loss, loss]),
+            repeat: random.pick(&[0, 0, 50, 200]),
+            reorder: random.pick(&[0, 0, 50, 200]),
+            delay: random.pick(&[0, 1, 20]),
+            jitter: random.pick(&[0, 1, 10]),
+        };
+        let exchange = |random: &mut Random| Exchange {
+            request: size(random),
+            answer: size(random),
+            client_closes_early: random.below(2) == 0,
+            server_waits: random.below(2) == 0,
+            server_closes_early: random.below(2) == 0,
+            pause: random.pick(&[0, 0, 300, 2_000, 15_000]),
+            port: random.pick(&[40_000, 40_000, 40_000, 40_001]),
+        };
+        let count = 1 + random.below(4);
+        let mut exchanges: Vec<_> = (0..count).map(|_| exchange(random)).collect();
+        for exchange in &mut exchanges {
+            if weather.loss > 60 {
+                exchange.request %= 20_000;
+                exchange.answer %= 20_000;
+            }
+            // A client that says nothing until it is spoken to may wait for ever, if its ACK is
+            // lost: a SYN proxy cannot know (SPEC E).
+            exchange.client_closes_early |= exchange.request == 0;
+        }
+        let mut setup = setup(random);
+        let (client, server) = (tuning(random, 1_000_000), tuning(random, 1_000_000));
+        if server.receive < 65_535 {
+            // In units of 16 KiB such a window is always zero.
+            setup.config.window_scale = setup.config.window_scale.min(7);
+        }
+        if weather.loss > 0 || weather.reorders() {
+            // smoltcp's retransmissions back off beyond the defaults.
+            for state in
+                [TcpState::FinWait, TcpState::TimeWait, TcpState::CloseWait, TcpState::LastAck]
+            {
+                setup.config.timeouts.set(state, 900_000);
+            }
+        }
+        Self {
+            seed,
+            setup,
+            weather,
+            mtu: random.pick(&[1500, 1500, 1400, 600]),
+            client,
+            server,
+            laziness: random.pick(&[0, 0, 1, 5]),
+            exchanges,
+        }
+    }
+}
+
+impl Scenario {
+    /// Whether this run may meet one of two faults of the packet path that are known. Segments
+    /// of a new connection that overtake the ACK which opens it are forwarded by the old session
+    /// of that port, whose real server answers with a RST that the client accepts. And a SYN/ACK
+    /// of an unproxied session that comes late moves it to SYN_SENT.
+    pub(crate) const fn is_limit(&self, reuses: bool) -> bool {
+        let overtakes = self.weather.reorders() || self.weather.loss > 0;
+        let repeats = self.weather.reorders() || self.weather.loss > 0 || self.weather.repeat > 0;
+        reuses && overtakes || !self.setup.synproxy && repeats
+    }
+}
+
+fn setup(random: &mut Random) -> Setup {
+    let mut setup = Setup {
+        forwarding: random.pick(&[Forwarding::Nat, Forwarding::FullNat]),
+        synproxy: random.below(4) > 0,
+        one_armed: random.below(3) == 0,
+        servers: 1 + random.below(3) as u32,
+        ports: (5000, random.pick(&[5015, 65_535])),
+        resolved: random.below(2) == 0,
+        key: random.u64(),
+        ..Setup::default()
+    };
+    setup.now = match random.below(3) {
+        // The millisecond clocks wrap while it runs.
+        0 => (1 << 32) - random.u64() % 60_000,
+        _ => 1_000_000 + random.u64() % (1 << 40),
+    };
+    let config = &mut setup.config;
+    config.window_scale = random.pick(&[0, 3, 7, 14, NO_SCALE]);
+    config.timestamp_offset = random.u64() >> 8;
+    config.syn_retry = 8;
+    for option in [switch::SACK, switch::TIMESTAMP] {
+        if random.below(4) == 0 {
+            config.switches &= !option;
+        }
+    }
+    if random.below(2) == 0 {
+        for state in [TcpState::FinWait, TcpState::CloseWait, TcpState::LastAck] {
+            config.switches |= switch::reuse(state);
+        }
+    }
+    if random.below(8) == 0 {
+        config.store.segments = 2;
+    }
+    setup
+}
