@@ -15,7 +15,7 @@
 //!
 //! - A slot is filled before its index entries are published, and reused only
 //!   [`GRACE_MS`] after they were removed.
-//! - A session in `SYN_SENT` has a [`handshake`] record, and only such a session has one.
+//! - A session in `SYN_SENT` has a handshake record, and only such a session has one.
 //! - Every session is in the timer wheel exactly once.
 //! - No input makes it panic; what it cannot use is counted and dropped.
 

@@ -2,6 +2,7 @@
 //!
 //! Everything here is flat for the reason given in [`crate::decision`].
 
+use seawall_wire::SeqNumber;
 use seawall_wire::tcp::Flags;
 
 use crate::layout::{RecordKind, ServiceEntry, Settings, Slot, flag, switch};
@@ -85,6 +86,16 @@ const fn connect(service: ServiceEntry) -> Plan {
     } else {
         Plan::Punt(RecordKind::Unproxied)
     }
+}
+
+/// Whether a client's segment lies where the session in `slot` stands. Segments of a new
+/// connection from the same port can overtake the ACK that opens it; the old real server would
+/// answer them with a reset that the client accepts.
+#[inline(always)]
+pub(crate) fn is_near(packet: &Packet, slot: &Slot) -> bool {
+    let reach = slot.outbound.window.load() | 0xffff;
+    let known = SeqNumber(slot.outbound.ack.load());
+    packet.tcp.seq.since(known.sub(reach)) <= reach.wrapping_mul(2)
 }
 
 /// The plan for a segment that belongs to the session in `slot`.

@@ -103,7 +103,10 @@ fn decide_tcp<F: Frame, T: Tables>(
                 detail = offer;
                 Plan::Punt(kind)
             }
-            Err(_) if owner.is_session() => Plan::Forward,
+            Err(reason) if owner.is_session() => match tables.slot(owner.slot) {
+                Some(slot) if plan::is_near(packet, slot) => Plan::Forward,
+                _ => Plan::Drop(reason),
+            },
             Err(reason) => Plan::Drop(reason),
         };
     }

@@ -52,7 +52,10 @@ fn record(packet: &Packet, direction: Direction, slot: &Slot, now: u64) {
             Direction::Inbound => packet.tcp.ack,
             Direction::Outbound => packet.tcp.ack.sub(slot.f.load()),
         };
-        if !SeqNumber(flow.ack.load()).is_after(ack) {
+        // No further than the other side can have sent: a segment of another time, or a forged
+        // one, must not move what later segments are held against.
+        let reach = flow.window.load().wrapping_add(0xffff);
+        if ack.since(SeqNumber(flow.ack.load())) <= reach {
             flow.ack.store(ack.0);
             flow.window.store(window_bytes(packet, direction, slot));
         }
@@ -74,6 +77,11 @@ fn advance(packet: &Packet, direction: Direction, slot: &Slot) -> Option<TcpStat
     } else {
         Event::Ack
     };
+    if event == Event::Syn && direction == Direction::Outbound {
+        // IPVS's table leads to SYN_SENT, which here is the proxy's own handshake; a real
+        // server's SYN/ACK sent again opens nothing.
+        return None;
+    }
     let mut tries = 0;
     while tries < STATE_TRIES {
         tries += 1;

@@ -137,7 +137,7 @@ fn xdp<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Xdp, Error>
 pub struct Tally {
     /// Frames.
     pub received: u64,
-    /// SYN/ACKs without options among them: cookies have some, so they do not count here.
+    /// SYN/ACKs among them.
     pub syn_acks: u64,
 }
 
