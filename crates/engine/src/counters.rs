@@ -1,46 +1,10 @@
 //! What the engine counts.
 
-macro_rules! counters {
-    ($($variant:ident, $dropped:literal, $name:literal, $meaning:literal, $remedy:literal;)*) => {
-        /// An event that the engine counts; LVS's name where LVS has one.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        #[repr(usize)]
-        pub enum Counter {
-            $(#[doc = $meaning] $variant,)*
-        }
-
-        impl Counter {
-            /// All of them, in order.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The counter's name.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-
-            /// What it means that the counter rose.
-            #[must_use]
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$variant => $meaning,)* }
-            }
-
-            /// What an operator can do about it; empty where there is nothing to do.
-            #[must_use]
-            pub const fn remedy(self) -> &'static str {
-                match self { $(Self::$variant => $remedy,)* }
-            }
-
-            /// Whether something was refused or lost.
-            #[must_use]
-            pub const fn is_drop(self) -> bool {
-                match self { $(Self::$variant => $dropped,)* }
-            }
-        }
-    };
-}
-
-counters! {
+seawall_fastpath::counters! {
+    /// An event that the engine counts.
+    pub enum Counter;
+    /// Whether something was refused or lost.
+    fn is_drop -> bool;
     OkAck, false, "synproxy_ok_ack",
         "An accepted ACK that opened a session.", "";
     AckDuplicate, false, "synproxy_ack_duplicate",

@@ -11,17 +11,22 @@ pub enum Outcome {
     Dropped,
 }
 
-macro_rules! reasons {
-    ($($variant:ident, $outcome:ident, $name:literal, $meaning:literal, $remedy:literal;)*) => {
-        /// Why a packet got its verdict. A packet that XDP receives counts under exactly one of
-        /// these, so their sum is the number of packets received.
+/// Makes an enumeration of counters: each with a value of its own kind, a name, what it means
+/// that it rose, and what an operator can do about it (empty where there is nothing to do).
+#[macro_export]
+macro_rules! counters {
+    (
+        $(#[$about:meta])* pub enum $Counters:ident; $(#[$of:meta])* fn $kind:ident -> $Kind:ty;
+        $($variant:ident, $value:expr, $name:literal, $meaning:literal, $remedy:literal;)*
+    ) => {
+        $(#[$about])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(u32)]
-        pub enum Reason {
+        pub enum $Counters {
             $(#[doc = $meaning] $variant,)*
         }
 
-        impl Reason {
+        impl $Counters {
             /// All of them, in counter order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
@@ -43,16 +48,23 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $remedy,)* }
             }
 
-            /// What became of the packet.
+            $(#[$of])*
             #[must_use]
-            pub const fn outcome(self) -> Outcome {
-                match self { $(Self::$variant => Outcome::$outcome,)* }
+            pub const fn $kind(self) -> $Kind {
+                match self { $(Self::$variant => $value,)* }
             }
         }
     };
 }
 
-reasons! {
+use Outcome::{Dropped, Passed, Served};
+
+counters! {
+    /// Why a packet got its verdict. A packet that XDP receives counts under exactly one of
+    /// these, so their sum is the number of packets received.
+    pub enum Reason;
+    /// What became of the packet.
+    fn outcome -> Outcome;
     PassNotIp, Passed, "pass_not_ip",
         "Not IPv4: ARP, IPv6, VLAN-tagged frames and other protocols, left to the kernel.", "";
     PassNotOurs, Passed, "pass_not_ours",

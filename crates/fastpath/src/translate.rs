@@ -137,7 +137,10 @@ fn window(packet: &Packet, direction: Direction, slot: &Slot, word: Word) -> u16
     let scales = Scales::from_bits(slot.scales.load());
     match direction {
         Direction::Outbound => {
-            saturate((window as u32) << shift(scales.real_server) >> shift(scales.ours))
+            let scaled = (window as u32) << shift(scales.real_server) >> shift(scales.ours);
+            // An open window must not look shut: the client would wait for news that a real
+            // server with nothing to say never sends. Too much by less than one step of ours.
+            if scaled == 0 && window != 0 { 1 } else { saturate(scaled) }
         }
         Direction::Inbound if scales.real_server == NO_SCALE => {
             saturate((window as u32) << shift(scales.client))

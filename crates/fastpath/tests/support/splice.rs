@@ -45,7 +45,8 @@ fn window(segment: &Segment, direction: Direction, numbers: &Numbers) -> u16 {
         Direction::Inbound if real_server == NO_SCALE => raw * (1 << shift(client)),
         Direction::Inbound => raw,
     };
-    bytes.min(65_535) as u16
+    // An open window never looks shut.
+    bytes.clamp(u128::from(segment.window != 0), 65_535) as u16
 }
 
 pub(crate) fn expected(segment: &Segment, direction: Direction, session: &Session) -> Segment {
