@@ -25,6 +25,8 @@ pub struct DaemonSpec {
     pub executable: PathBuf,
     /// Whether the SYN proxy answers.
     pub synproxy: bool,
+    /// Another service without the proxy, before the same servers.
+    pub unproxied: Option<SocketAddr>,
     /// How packets get to the real servers: `nat` or `fullnat`.
     pub forwarding: &'static str,
     /// The weights of the real servers, in order; 1 where there is none.
@@ -39,35 +41,42 @@ impl DaemonSpec {
         Self {
             executable: executable.into(),
             synproxy: true,
+            unproxied: None,
             forwarding: "fullnat",
             weights: Vec::new(),
             max_sessions: 1 << 17,
         }
     }
 
-    /// The configuration file for `topology`: one service, [`VIP`] port [`SERVICE_PORT`], before
-    /// all its servers; the API on `socket`.
+    /// The configuration file for `topology`: [`service`], and [`DaemonSpec::unproxied`] if there
+    /// is one, before all its servers; the API on `socket`.
     pub fn config(&self, topology: &Topology, socket: &Path) -> String {
         let [first, .., last] = LOCAL_ADDRESSES;
-        let synproxy = if self.synproxy { "on" } else { "off" };
         let mut text = format!(
             "interfaces = {:?}\nmax_sessions = {}\n\n[api]\nsocket = {socket:?}\n\n\
-             [[local_addresses]]\nname = \"default\"\naddresses = [\"{first}-{last}\"]\n\n\
-             [[service]]\naddress = \"{VIP}:{SERVICE_PORT}\"\nprotocol = \"tcp\"\n\
-             scheduler = \"wrr\"\nsynproxy = \"{synproxy}\"\nlocal_addresses = \"default\"\n",
+             [[local_addresses]]\nname = \"default\"\naddresses = [\"{first}-{last}\"]\n",
             topology.balancer_interfaces(),
             self.max_sessions,
         );
-        for (number, server) in topology.servers.iter().enumerate() {
-            let weight = self.weights.get(number).copied().unwrap_or(1);
+        let proxy = if self.synproxy { "on" } else { "off" };
+        let services = [Some((service(), proxy)), self.unproxied.map(|address| (address, "off"))];
+        for (address, synproxy) in services.into_iter().flatten() {
             // Writing to a `String` cannot fail.
             let _ = write!(
                 text,
-                "\n[[service.real_server]]\naddress = \"{}\"\nforwarding = \"{}\"\n\
-                 weight = {weight}\n",
-                SocketAddr::new(server.address(), SERVER_PORT),
-                self.forwarding,
+                "\n[[service]]\naddress = \"{address}\"\nprotocol = \"tcp\"\n\
+                 scheduler = \"wrr\"\nsynproxy = \"{synproxy}\"\nlocal_addresses = \"default\"\n",
             );
+            for (number, server) in topology.servers.iter().enumerate() {
+                let weight = self.weights.get(number).copied().unwrap_or(1);
+                let _ = write!(
+                    text,
+                    "\n[[service.real_server]]\naddress = \"{}\"\nforwarding = \"{}\"\n\
+                     weight = {weight}\n",
+                    SocketAddr::new(server.address(), SERVER_PORT),
+                    self.forwarding,
+                );
+            }
         }
         text
     }

@@ -2,32 +2,28 @@
 //! namespace of its own that nothing outlives.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use seawall_control::api::Client;
 use seawall_control::report::StatsReport;
 use seawall_datapath::{Signal, Signals};
+use seawall_lab::daemon::{Daemon, DaemonSpec, SERVER_PORT, service};
 use seawall_lab::flood::{Attacker, Flood, FloodSpec, Passes};
 use seawall_lab::http::{HttpServer, ServerSpec};
-use seawall_lab::topology::{LOCAL_ADDRESSES, VIP};
-use seawall_lab::{ProcessGuard, Topology, TopologySpec};
-use tempfile::TempDir;
+use seawall_lab::{Topology, TopologySpec};
 
 /// The service with the SYN proxy.
-pub(super) const PROXIED: SocketAddr = SocketAddr::new(IpAddr::V4(VIP), 80);
+pub(super) const PROXIED: SocketAddr = service();
 /// The same servers without it.
 pub(super) const UNPROXIED: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 253)), 80);
 /// Seed of the pattern that servers send.
 pub(super) const PATTERN: u64 = 7;
-const SERVER_PORT: u16 = 8080;
-/// How long the daemon may take to say `ready`: loading its program and mapping its tables.
-const START: Duration = Duration::from_secs(20);
+/// Sessions at a time: so few that a flood without the proxy fills its share.
+const MAX_SESSIONS: u32 = 65_536;
 /// The exit code of a program that SIGINT has ended, by the shell's convention.
 const INTERRUPTED: i32 = 128 + 2;
 /// How often it is looked whether SIGINT or SIGTERM has come.
@@ -35,13 +31,12 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Everything that the demo needs. Fields are dropped in this order: the daemon first.
 pub(super) struct Stage {
-    daemon: ProcessGuard,
+    daemon: Daemon,
     attacker: Attacker,
     _passes: Passes,
     _servers: Vec<HttpServer>,
     pub(super) topology: Topology,
     api: Client,
-    _directory: TempDir,
 }
 
 impl Stage {
@@ -52,26 +47,27 @@ impl Stage {
         let passes = Passes::attach(&topology)?;
         let attacker = Attacker::new(&topology)?;
         let mut running = Vec::new();
-        let mut weights = Vec::new();
         for (number, host) in topology.servers.iter().enumerate() {
             let name = format!("server-{}", number + 1);
             let spec = ServerSpec { seed: PATTERN, ..ServerSpec::new(&name) };
             let address = SocketAddr::new(host.address(), SERVER_PORT);
             running.push(HttpServer::start(&host.namespace, address, spec)?);
-            weights.push((address, number + 1));
         }
         let directory = tempfile::tempdir().context("a directory for the configuration")?;
         remove_when_interrupted(directory.path().to_owned())?;
-        let socket = directory.path().join("api.sock");
-        let config = directory.path().join("seawall.toml");
-        fs::write(&config, configuration(&topology, &socket, &weights))?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("run").arg("--config").arg(&config).stdout(Stdio::piped());
-        let mut daemon = topology.balancer.namespace.spawn_process(command)?;
-        wait_until_ready(&mut daemon)?;
-        let api = Client::new(&socket);
-        let (_passes, _servers, _directory) = (passes, running, directory);
-        Ok(Self { daemon, attacker, _passes, _servers, topology, api, _directory })
+        let spec = DaemonSpec {
+            unproxied: Some(UNPROXIED),
+            weights: (1..=servers as u16).collect(),
+            max_sessions: MAX_SESSIONS,
+            ..DaemonSpec::new(std::env::current_exe()?)
+        };
+        let config = spec.config(&topology, &directory.path().join("api.sock"));
+        let namespace = &topology.balancer.namespace;
+        let daemon = Daemon::start_with(namespace, &spec.executable, &config, directory)
+            .context("starting the daemon")?;
+        let api = Client::new(daemon.socket());
+        let (_passes, _servers) = (passes, running);
+        Ok(Self { daemon, attacker, _passes, _servers, topology, api })
     }
 
     /// The daemon's counters and services.
@@ -92,7 +88,7 @@ impl Stage {
 
     /// CPU time so far.
     pub(super) fn cpu(&mut self) -> Result<Cpu> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.daemon.child().id()))?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.daemon.pid()))?;
         // proc(5): the name, in parentheses, may hold anything; utime and stime are the 12th and
         // 13th field after it.
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
@@ -143,42 +139,4 @@ fn remove_when_interrupted(directory: PathBuf) -> Result<()> {
         std::process::exit(INTERRUPTED);
     })?;
     Ok(())
-}
-
-fn wait_until_ready(daemon: &mut ProcessGuard) -> Result<()> {
-    let output = daemon.child().stdout.take().context("the daemon's output")?;
-    let started = Instant::now();
-    for line in BufReader::new(output).lines() {
-        if line? == "ready" {
-            return Ok(());
-        }
-        if started.elapsed() > START {
-            break;
-        }
-    }
-    bail!("the daemon did not start; its own message stands above")
-}
-
-fn configuration(topology: &Topology, socket: &PathBuf, servers: &[(SocketAddr, usize)]) -> String {
-    let interfaces: Vec<_> =
-        topology.balancer_interfaces().iter().map(|name| format!("{name:?}")).collect();
-    let [first, .., last] = LOCAL_ADDRESSES;
-    let mut text = format!(
-        "interfaces = [{}]\nmax_sessions = 65536\n\n[api]\nsocket = {socket:?}\n\n\
-         [[local_addresses]]\nname = \"default\"\naddresses = [\"{first}-{last}\"]\n",
-        interfaces.join(", "),
-    );
-    for (address, synproxy) in [(PROXIED, "on"), (UNPROXIED, "off")] {
-        text += &format!(
-            "\n[[service]]\naddress = \"{address}\"\nprotocol = \"tcp\"\nscheduler = \"wrr\"\n\
-             synproxy = \"{synproxy}\"\nlocal_addresses = \"default\"\n"
-        );
-        for (server, weight) in servers {
-            text += &format!(
-                "\n[[service.real_server]]\naddress = \"{server}\"\nforwarding = \"fullnat\"\n\
-                 weight = {weight}\n"
-            );
-        }
-    }
-    text
 }
