@@ -320,7 +320,7 @@ impl<M: Memory> Engine<M> {
             Forwarding::FullNat => {
                 let pool = self.services.get(service as usize).and_then(|found| found.spec.pool);
                 let ports = pool.and_then(|pool| self.pools.get_mut(pool));
-                ports.and_then(|ports| ports.allocate(is_free)).ok_or(Counter::PortsExhausted)
+                ports.and_then(|ports| ports.allocate(real, is_free)).ok_or(Counter::PortsExhausted)
             }
         }
     }
@@ -389,6 +389,12 @@ impl<M: Memory> Engine<M> {
 
     /// Ends a session: its entries, its counts, its timer, its handshake.
     pub(crate) fn retire(&mut self, now: u64, index: u32) {
+        if self.sessions.get(index as usize).is_none_or(|live| live.counted == Counted::Not) {
+            return;
+        }
+        for pool in &mut self.pools {
+            pool.port_freed();
+        }
         let Some(slot) = self.table.slot(index) else { return };
         let (ends, totals) = (slot.ends(), totals_of(slot));
         self.table.remove(&ends.inbound(), index, Direction::Inbound);
@@ -414,7 +420,11 @@ impl<M: Memory> Engine<M> {
     pub(crate) fn state_changed(&mut self, now: u64, index: u32) {
         let Some(slot) = self.table.slot(index) else { return };
         let state = slot.state().state;
-        if state == TcpState::None || state == TcpState::SynSent {
+        let live = self.sessions.get(index as usize);
+        if state == TcpState::None
+            || state == TcpState::SynSent
+            || live.is_none_or(|live| live.counted == Counted::Not)
+        {
             return;
         }
         if state == TcpState::Established {

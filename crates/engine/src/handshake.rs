@@ -306,6 +306,10 @@ impl<M: Memory> Engine<M> {
         for kept in handshake.early.segments() {
             self.pass_on(now, inbound, &kept.frame);
         }
+        if handshake.early.segments().is_empty() {
+            // The store was full; the real server must not wait for the client to say more.
+            self.acknowledge_again(found.index, arrived);
+        }
     }
 
     /// Notes which options a real server has refused, so that no further client of its service
@@ -339,8 +343,9 @@ impl<M: Memory> Engine<M> {
             return self.count(Counter::RsInvalid);
         }
         let window = slot.inbound.window.load();
-        let scale = Scales::from_bits(slot.scales.load()).client;
-        let shift = if scale == NO_SCALE { 0 } else { scale };
+        let scales = Scales::from_bits(slot.scales.load());
+        let scaled = scales.client != NO_SCALE && scales.real_server != NO_SCALE;
+        let shift = if scaled { scales.client } else { 0 };
         let says = Says {
             flags: Flags::ACK,
             seq: tcp.ack,
@@ -408,8 +413,12 @@ impl<M: Memory> Engine<M> {
         let ends = Ends { local, real: spec.address, ..old };
         let isn = self.isn(&ends.outbound(), now);
         let Some(slot) = self.table.slot(index) else { return false };
-        self.table.remove(&old.outbound(), index, Direction::Outbound);
+        if !self.table.insert(&ends.outbound(), index, Direction::Outbound) {
+            self.count(Counter::IndexFull);
+            return false;
+        }
         slot.set_ends(&ends);
+        self.table.remove(&old.outbound(), index, Direction::Outbound);
         slot.next_hop_in.store(spec.next_hop);
         slot.real_server.store(server);
         let f = match spec.forwarding {
@@ -418,10 +427,6 @@ impl<M: Memory> Engine<M> {
         };
         slot.f.store(f);
         slot.punted.store(0);
-        if !self.table.insert(&ends.outbound(), index, Direction::Outbound) {
-            self.count(Counter::IndexFull);
-            return false;
-        }
         let session = self.sessions.get_mut(index as usize);
         if let Some(handshake) = session.and_then(|session| session.handshake.as_deref_mut()) {
             handshake.retransmissions = 0;
@@ -449,6 +454,7 @@ impl<M: Memory> Engine<M> {
             return self.wheel.arm(index, now + wait);
         }
         let second = std::mem::replace(&mut handshake.second_server, true);
+        handshake.bare_acks = 0;
         self.reset_real_server(index);
         if !second && let Some(other) = self.schedule(service, Some(server)) {
             self.move_to(index, other);

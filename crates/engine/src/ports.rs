@@ -1,5 +1,7 @@
 //! Local addresses and ports for FULLNAT (SPEC C6).
 
+use std::collections::HashSet;
+
 use seawall_fastpath::Endpoint;
 
 use crate::desired::LocalPool;
@@ -13,17 +15,33 @@ pub(crate) struct Ports {
     pool: LocalPool,
     next_address: usize,
     next_port: Vec<u32>,
+    /// Real servers towards which nothing was free since the last port was: no search is made
+    /// for them, or whoever can open sessions could make each cost [`MAX_TRIES`] look-ups. At
+    /// most as many as there are real servers.
+    exhausted: HashSet<Endpoint>,
 }
 
 impl Ports {
     pub(crate) fn new(pool: LocalPool) -> Self {
         let next_port = vec![0; pool.addresses.len()];
-        Self { pool, next_address: 0, next_port }
+        Self { pool, next_address: 0, next_port, exhausted: HashSet::new() }
     }
 
-    /// The next endpoint that `is_free`: addresses in turn, on each the ports in turn, and the
+    /// A session has ended; its port may be one of these.
+    pub(crate) fn port_freed(&mut self) {
+        self.exhausted.clear();
+    }
+
+    /// The next endpoint towards `real` that `is_free`: addresses in turn, on each the ports in turn, and the
     /// next address before giving up. `None` after [`MAX_TRIES`] ports or when all were tried.
-    pub(crate) fn allocate(&mut self, is_free: impl Fn(Endpoint) -> bool) -> Option<Endpoint> {
+    pub(crate) fn allocate(
+        &mut self,
+        real: Endpoint,
+        is_free: impl Fn(Endpoint) -> bool,
+    ) -> Option<Endpoint> {
+        if self.exhausted.contains(&real) {
+            return None;
+        }
         let count = self.pool.addresses.len();
         let ports = u32::from(self.pool.port_max) + 1 - u32::from(self.pool.port_min);
         let tries = MAX_TRIES.div_ceil(count.max(1) as u32).min(ports);
@@ -41,6 +59,7 @@ impl Ports {
                 }
             }
         }
+        self.exhausted.insert(real);
         None
     }
 }
@@ -49,7 +68,7 @@ impl Ports {
 mod tests {
     use super::Ports;
     use crate::desired::LocalPool;
-    use seawall_fastpath::Addr;
+    use seawall_fastpath::{Addr, Endpoint};
     use std::collections::HashSet;
 
     fn ports(addresses: u32, port_min: u16, port_max: u16) -> Ports {
@@ -62,20 +81,24 @@ mod tests {
     fn every_port_of_every_address_before_giving_up() {
         let mut ports = ports(3, 65_530, 65_535);
         let mut taken = HashSet::new();
-        while let Some(endpoint) = ports.allocate(|endpoint| !taken.contains(&endpoint)) {
+        let real = Endpoint::default();
+        while let Some(endpoint) = ports.allocate(real, |endpoint| !taken.contains(&endpoint)) {
             assert!((65_530..=65_535).contains(&endpoint.port));
             assert!(taken.insert(endpoint));
         }
         assert_eq!(taken.len(), 18);
         let freed = *taken.iter().next().unwrap();
         taken.remove(&freed);
-        assert_eq!(ports.allocate(|endpoint| !taken.contains(&endpoint)), Some(freed));
+        assert_eq!(ports.allocate(real, |_| panic!("searched again")), None);
+        ports.port_freed();
+        assert_eq!(ports.allocate(real, |endpoint| !taken.contains(&endpoint)), Some(freed));
     }
 
     #[test]
     fn addresses_take_turns() {
         let mut ports = ports(2, 5000, 65_535);
-        let got: Vec<_> = (0..4).filter_map(|_| ports.allocate(|_| true)).collect();
+        let got: Vec<_> =
+            (0..4).filter_map(|_| ports.allocate(Endpoint::default(), |_| true)).collect();
         let expected = [(1, 5000), (2, 5000), (1, 5001), (2, 5001)];
         assert_eq!(got.iter().map(|e| (e.address.0[3], e.port)).collect::<Vec<_>>(), expected);
     }

@@ -31,7 +31,10 @@ impl<M: Memory> Engine<M> {
             // The SYN that opened the session, late or repeated, is no new connection; only after
             // a reset may a client try again with the number it had.
             let opened = slot.client_isn.load() == arrived.packet.tcp.seq.0;
-            if opened && state != TcpState::Close {
+            // One that is half-closed only its own real server can end: it answers with a
+            // challenge ACK, as for an established one.
+            let over = matches!(state, TcpState::Close | TcpState::TimeWait);
+            if !over || (opened && state != TcpState::Close) {
                 return self.pass_on(now, found, arrived.frame);
             }
             if state != TcpState::Close {
@@ -120,6 +123,11 @@ impl<M: Memory> Engine<M> {
         slot.scales.store(scales.to_bits());
         // No acknowledgment of the client's is known yet; this is the one that must come.
         slot.inbound.ack.store(arrived.packet.tcp.seq.add(1).0);
+        slot.cookie.store(arrived.packet.tcp.seq.0);
+        let bits = slot.word.load();
+        let word = Word::from_bits(bits);
+        // If it fails the real server has just closed, and nothing is to be proved any more.
+        slot.word.replace_if(bits, Word { flags: word.flags | flag::ANSWERED, ..word }.to_bits());
         self.pass_on(now, found, arrived.frame);
     }
 }

@@ -110,6 +110,10 @@ pub(crate) fn of_session(
     let word = slot.state();
     let flags = packet.tcp.flags;
     let syn = flags.contains(Flags::SYN);
+    if word.state == TcpState::None {
+        // Given back between the look-up and now.
+        return Plan::Drop(Reason::TcpDrop);
+    }
     match owner.direction {
         Direction::Outbound => {
             let handshake =

@@ -3,7 +3,7 @@
 use seawall_wire::SeqNumber;
 use seawall_wire::tcp::Flags;
 
-use crate::layout::{NextHop, Slot, Word};
+use crate::layout::{NextHop, Slot, Word, flag};
 use crate::packet::Packet;
 use crate::translate::{translate, window_bytes};
 use crate::{Direction, Event, Frame, Reason, TcpState};
@@ -88,7 +88,14 @@ fn advance(packet: &Packet, direction: Direction, slot: &Slot) -> Option<TcpStat
         let bits = slot.word.load();
         let word = Word::from_bits(bits);
         let next = word.state.next(direction, event);
-        if next == word.state {
+        if next == word.state || word.state == TcpState::None {
+            // A slot without a state was given back a moment ago.
+            return None;
+        }
+        if word.state == TcpState::SynRecv
+            && event == Event::Ack
+            && !is_proof(packet, direction, slot, word)
+        {
             return None;
         }
         if (event == Event::Rst || event == Event::Fin) && !in_window(packet, direction, slot, word)
@@ -101,6 +108,16 @@ fn advance(packet: &Packet, direction: Direction, slot: &Slot) -> Option<TcpStat
         }
     }
     None
+}
+
+/// Whether the segment shows that the client of a service without the proxy has heard the real
+/// server: two blind packets must not make an established session (SPEC B6).
+#[inline(always)]
+fn is_proof(packet: &Packet, direction: Direction, slot: &Slot, word: Word) -> bool {
+    let first = SeqNumber(slot.cookie.load()).add(1);
+    word.flags & flag::ANSWERED != 0
+        && direction == Direction::Inbound
+        && packet.tcp.ack.is_within(first, 1 << 16)
 }
 
 /// Whether the segment's end lies in the window that the other side last offered.

@@ -1,5 +1,6 @@
 //! VIPs and local addresses that the host lacks: added after XDP is attached, removed with it.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
@@ -20,14 +21,13 @@ impl Added {
         if !config.manage_addresses {
             return Ok(added);
         }
-        let present: Vec<IpAddr> =
+        let mut present: HashSet<IpAddr> =
             netlink.addresses()?.into_iter().map(|address| address.address).collect();
         let vips = config.services.iter().map(|service| (service.address.ip(), false));
         let pools = config.local_addresses.iter().flat_map(|pool| &pool.addresses);
         let locals = pools.flat_map(|range| range.value.iter()).map(|local| (local, true));
         for (address, deprecated) in vips.chain(locals) {
-            let known = added.addresses.iter().any(|known| known.address == address);
-            if present.contains(&address) || known {
+            if !present.insert(address) {
                 continue;
             }
             let route = netlink.route_to(address)?;

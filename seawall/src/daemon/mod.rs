@@ -73,8 +73,9 @@ pub(crate) fn run(path: &Path) -> Result<()> {
         .spawn(move || server.run_blocking(Arc::new(remote), async_end(end)))?;
     println!("ready");
     let served = worker.serve(waiter, &mut signals, &commands);
-    drop(worker);
+    // The addresses first: without XDP the kernel would answer for them, with resets.
     drop(added);
+    drop(worker);
     drop(ended);
     drop(commands);
     match api.join() {
@@ -121,6 +122,8 @@ struct Worker {
     next_epoch: u64,
     next_probe: u64,
     next_probe_unresolved: u64,
+    /// Events were lost; the network is to be read anew.
+    overrun: bool,
 }
 
 impl Worker {
@@ -163,6 +166,7 @@ impl Worker {
             next_epoch: now + EPOCH_MS,
             next_probe: now,
             next_probe_unresolved: now,
+            overrun: false,
         };
         for link in links {
             worker.set_link(link)?;
@@ -176,9 +180,7 @@ impl Worker {
         for service in 0..config.services.len() as u32 {
             worker.set_service(service)?;
         }
-        for neighbour in worker.netlink.neighbours()? {
-            worker.learn(&neighbour);
-        }
+        worker.read_network()?;
         Ok(worker)
     }
 
@@ -289,11 +291,7 @@ impl Worker {
                 Event::Link(link) if self.links.iter().any(|ours| ours.index == link.index) => {
                     self.set_link(&link)?;
                 }
-                Event::Overrun => {
-                    for neighbour in self.netlink.neighbours()? {
-                        self.learn(&neighbour);
-                    }
-                }
+                Event::Overrun => self.overrun = true,
                 Event::Link(_)
                 | Event::LinkGone { .. }
                 | Event::NeighbourGone { .. }
@@ -301,6 +299,10 @@ impl Worker {
                 | Event::AddressGone(_)
                 | Event::Route => {}
             }
+        }
+        if self.overrun {
+            // What cannot be read now, because it changes too fast, is read in the next round.
+            self.overrun = self.read_network().is_err();
         }
         let all = now >= self.next_probe;
         if all || now >= self.next_probe_unresolved {
@@ -316,6 +318,19 @@ impl Worker {
             if all {
                 self.next_probe = now + PROBE_MS;
             }
+        }
+        Ok(())
+    }
+
+    /// Reads what events have told otherwise.
+    fn read_network(&mut self) -> Result<()> {
+        for link in self.netlink.links()? {
+            if self.links.iter().any(|ours| ours.index == link.index) {
+                self.set_link(&link)?;
+            }
+        }
+        for neighbour in self.netlink.neighbours()? {
+            self.learn(&neighbour);
         }
         Ok(())
     }

@@ -17,6 +17,9 @@ pub mod flag {
     pub const TIMESTAMPS: u32 = 1 << 1;
     /// The window shifts of the two sides differ.
     pub const RESCALE: u32 = 1 << 2;
+    /// Without the proxy: the real server has answered, and its ISN stands where a proxied
+    /// session has its cookie.
+    pub const ANSWERED: u32 = 1 << 3;
 }
 
 /// State, flags and `d` in the one word that either side may change at any time.

@@ -1,7 +1,7 @@
 //! How segments move a session's state (SPEC C5, A1; IPVS's table).
 
 use seawall_fastpath::TcpState::{self, Close, CloseWait, Established, FinWait, SynRecv, TimeWait};
-use seawall_fastpath::layout::RecordKind;
+use seawall_fastpath::layout::{RecordKind, Word, flag};
 use seawall_fastpath::{Direction, Reason};
 
 use crate::support::packet::{ACK, FIN, PSH, RST, SYN, Segment};
@@ -125,10 +125,34 @@ fn closing_goes_as_in_ipvs() {
         (Close, Inbound, ACK, Close),
         (Close, Outbound, ACK, Close),
         (Close, Inbound, FIN | ACK, Close),
-        (SynRecv, Inbound, ACK, Established),
         (SynRecv, Outbound, RST | ACK, Close),
     ] {
         assert_eq!(after(from, direction, flags, 0), to, "{from:?} {direction:?} {flags:#x}");
+    }
+}
+
+/// SPEC B6: a spoofed SYN and a spoofed ACK make no established session.
+#[test]
+fn without_the_proxy_only_an_ack_of_the_real_servers_isn_establishes() {
+    const RS_ISN: u32 = u32::MAX - 1;
+    for (answered, direction, ack, to) in [
+        (false, Inbound, RS_ISN.wrapping_add(1), SynRecv),
+        (true, Inbound, RS_ISN.wrapping_add(1), Established),
+        (true, Inbound, RS_ISN.wrapping_add(1000), Established),
+        (true, Inbound, RS_ISN, SynRecv),
+        (true, Inbound, RS_ISN.wrapping_add(1 << 17), SynRecv),
+        (true, Outbound, RS_ISN.wrapping_add(1), SynRecv),
+    ] {
+        let world = World::new();
+        let session = session(SynRecv);
+        let index = world.session(&session);
+        let slot = world.slot(index);
+        slot.cookie.store(RS_ISN);
+        let flags = if answered { flag::ANSWERED } else { 0 };
+        slot.word.publish(Word { state: SynRecv, flags, d: 0 }.to_bits());
+        let segment = Segment { ack, ..segment(&session, direction, ACK, 0) };
+        send(&world, direction, &segment);
+        assert_eq!(slot.state().state, to, "{answered} {direction:?} {ack:#x}");
     }
 }
 
