@@ -172,19 +172,24 @@ impl Show<'_> {
         let load = Load::start(&self.stage.topology.client.namespace, spec)?;
         let mut last = load.snapshot();
         let mut course = Vec::new();
+        self.screen.live_head(["time", "requests/s", "ok", "failed", "p50", "p99"]);
         while !load.is_finished() {
             std::thread::sleep(TICK);
             let now = load.snapshot();
             let recent = now.since(&last);
             course.push(recent.rate());
-            self.screen.live(&format!(
-                "{:>4.1} s  {} requests/s, {} ok, {} failed, p99 {}",
-                started.elapsed().as_secs_f64(),
-                number(recent.rate()),
-                now.succeeded(),
-                now.failed(),
-                latency(now.p99())
-            ));
+            let elapsed = started.elapsed();
+            self.screen.live_row(
+                elapsed.as_secs_f64() / self.duration.as_secs_f64(),
+                [
+                    &format!("{:.1} s", elapsed.as_secs_f64()),
+                    &number(recent.rate()),
+                    &number(now.succeeded() as f64),
+                    &number(now.failed() as f64),
+                    &latency(recent.p50()),
+                    &latency(recent.p99()),
+                ],
+            );
             last = now;
         }
         let elapsed = started.elapsed();

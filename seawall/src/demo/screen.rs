@@ -4,6 +4,15 @@
 use std::io::{IsTerminal, Write, stdout};
 use std::time::Duration;
 
+/// Columns of the live table.
+pub(super) const COLUMNS: usize = 6;
+/// Width of its progress bar.
+const BAR: usize = 22;
+
+fn row(cells: [&str; COLUMNS]) -> String {
+    cells.map(|cell| format!("{cell:>11}")).concat()
+}
+
 /// The terminal, or a log.
 pub(super) struct Screen {
     live: bool,
@@ -23,10 +32,20 @@ impl Screen {
         }
     }
 
-    /// What is happening now; only on a terminal.
-    pub(super) fn live(&self, text: &str) {
+    /// The head of the live table; only on a terminal.
+    pub(super) fn live_head(&self, columns: [&str; COLUMNS]) {
         if self.live {
-            print!("\r\x1b[2K  {text}");
+            println!("  {:BAR$} {}", "", row(columns));
+        }
+    }
+
+    /// The row of the live table, written again in its place: how far the phase is, from 0 to 1,
+    /// and what is happening now.
+    pub(super) fn live_row(&self, progress: f64, cells: [&str; COLUMNS]) {
+        if self.live {
+            let done = (progress.clamp(0.0, 1.0) * (BAR - 2) as f64) as usize;
+            let bar = format!("[{}{}]", "#".repeat(done), "-".repeat(BAR - 2 - done));
+            print!("\r\x1b[2K  {bar} {}", row(cells));
             // A terminal that is gone does not end the demo.
             let _ = stdout().flush();
         }
