@@ -380,12 +380,8 @@ impl<M: Memory> Engine<M> {
         let (service, server) = (session.service, session.server);
         let Some(handshake) = session.handshake.as_deref_mut() else { return };
         handshake.bare_acks += 1;
+        let again = handshake.bare_acks;
         let forwarding = self.server(service, server).map(|spec| spec.forwarding);
-        let again = self
-            .sessions
-            .get(index as usize)
-            .and_then(|session| session.handshake.as_deref())
-            .map_or(0, |handshake| handshake.bare_acks);
         if again < MAX_BARE_ACKS {
             self.send_syn(index);
         } else if again == MAX_BARE_ACKS && forwarding == Some(Forwarding::FullNat) {

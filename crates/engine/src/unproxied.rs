@@ -22,36 +22,30 @@ impl<M: Memory> Engine<M> {
     pub(crate) fn handle_unproxied(&mut self, now: u64, arrived: &Arrived<'_>) {
         if let Some(found) = arrived.found {
             let Some(slot) = self.table.slot(found.index) else { return };
-            let state = slot.state().state;
-            if found.direction == Direction::Outbound
-                || matches!(state, TcpState::SynRecv | TcpState::Established | TcpState::SynSent)
-            {
-                return self.pass_on_syn(now, found, state, arrived);
-            }
+            let inbound = found.direction == Direction::Inbound;
             // The SYN that opened the session, late or repeated, is no new connection; only after
             // a reset may a client try again with the number it had.
             let opened = slot.client_isn.load() == arrived.packet.tcp.seq.0;
-            // One that is half-closed only its own real server can end: it answers with a
-            // challenge ACK, as for an established one.
-            let over = matches!(state, TcpState::Close | TcpState::TimeWait);
-            if !over || (opened && state != TcpState::Close) {
-                return self.pass_on(now, found, arrived.frame);
-            }
-            if state != TcpState::Close {
-                self.reset_real_server(found.index);
+            match slot.state().state {
+                TcpState::SynSent => return self.count(Counter::RecordInvalid),
+                TcpState::Close if inbound => {}
+                TcpState::TimeWait if inbound && !opened => self.reset_real_server(found.index),
+                // One that is half-closed only its own real server can end: it answers with a
+                // challenge ACK, as for an established one.
+                TcpState::Close
+                | TcpState::TimeWait
+                | TcpState::None
+                | TcpState::Established
+                | TcpState::SynRecv
+                | TcpState::FinWait
+                | TcpState::CloseWait
+                | TcpState::LastAck => return self.pass_on(now, found, arrived.frame),
             }
             self.retire(now, found.index);
         }
         if let Err(counter) = self.open_unproxied(now, arrived) {
             self.count(counter);
         }
-    }
-
-    fn pass_on_syn(&mut self, now: u64, found: Found, state: TcpState, arrived: &Arrived<'_>) {
-        if state == TcpState::SynSent {
-            return self.count(Counter::RecordInvalid);
-        }
-        self.pass_on(now, found, arrived.frame);
     }
 
     fn open_unproxied(&mut self, now: u64, arrived: &Arrived<'_>) -> Result<(), Counter> {
