@@ -70,6 +70,13 @@ impl Frame for Packet {
     }
 
     #[inline(always)]
+    fn grow_head(&mut self, by: i32) -> Option<()> {
+        // SAFETY: as in `resize`.
+        let failed = unsafe { bpf_xdp_adjust_head(self.context, by.wrapping_neg()) };
+        if failed == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
     fn opaque(&self, value: usize) -> usize {
         hidden(value) ^ self.zero
     }
@@ -114,4 +121,5 @@ impl<const N: usize> Bytes for Window<'_, N> {
     word!(u8, set_u8, u8);
     word!(u16, set_u16, u16);
     word!(u32, set_u32, u32);
+    word!(u64, set_u64, u64);
 }

@@ -3,7 +3,7 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf};
 use seawall_fastpath::Reason;
 use seawall_fastpath::cell::Cell64;
 use seawall_fastpath::embryo::EMBRYOS as EMBRYO_COUNT;
@@ -44,6 +44,9 @@ pub(crate) static EMBRYOS: Array<Cell64> = Array::with_max_entries(EMBRYO_COUNT,
 pub(crate) static PROVEN: RingBuf = RingBuf::with_byte_size(PLACEHOLDER_RING, 0);
 #[map]
 pub(crate) static UNPROVEN: RingBuf = RingBuf::with_byte_size(PLACEHOLDER_RING, 0);
+
+#[map]
+pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// Zero, read from a map: the verifier takes it for any number.
 #[inline(always)]

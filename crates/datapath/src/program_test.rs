@@ -58,7 +58,7 @@ impl Xdp {
         }
         let mut out = vec![0; frame.len().max(MAX_FRAME) + HEADROOM];
         let context = context(frame.len() as u32, interface);
-        let result = program(&mut self.ebpf)?
+        let result = program(&mut self.ebpf, seawall_fastpath::layout::name::PROGRAM)?
             .test_run(TestRunOptions {
                 data_in: Some(frame),
                 data_out: Some(&mut out),

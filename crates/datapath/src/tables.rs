@@ -25,7 +25,7 @@ macro_rules! plain {
     )*};
 }
 
-plain!(ServiceKey: 20, ServiceEntry: 8, AddressKey: 16, AddressEntry: 8, InterfaceEntry: 8);
+plain!(ServiceKey: 24, ServiceEntry: 8, AddressKey: 16, AddressEntry: 8, InterfaceEntry: 8);
 
 struct Table {
     name: &'static str,

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::xdp::{XdpError, XdpLinkId, XdpMode};
 use aya::programs::{ProgramError, Xdp as Program};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use seawall_fastpath::Reason;
 use seawall_fastpath::layout::{
-    AddressEntry, AddressKey, Bucket, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES, MAX_NEXT_HOPS,
-    MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, bucket_count, name,
+    AddressEntry, AddressKey, Bucket, IPV6_PROGRAM, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES,
+    MAX_NEXT_HOPS, MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, bucket_count,
+    name,
 };
 
 use crate::tables::Plain;
@@ -65,6 +66,8 @@ pub struct Xdp {
     pub(crate) ebpf: Ebpf,
     links: BTreeMap<u32, XdpLinkId>,
     rings: Option<Rings>,
+    /// What the attached program hands frames on to; emptied by the kernel when it is closed.
+    _programs: ProgramArray<MapData>,
     slots: MapData,
     index: MapData,
     next_hops: MapData,
@@ -74,6 +77,7 @@ pub struct Xdp {
     pub(crate) interfaces: HashMap<MapData, u32, Plain<InterfaceEntry>>,
     pub(crate) counters: PerCpuArray<MapData, u64>,
     verification: Duration,
+    verified_instructions: u32,
     jitted: bool,
 }
 
@@ -138,9 +142,18 @@ impl Xdp {
             .load(OBJECT)
             .map_err(|error| not_created(error, limits))?;
         let start = Instant::now();
-        let program = program(&mut ebpf)?;
+        let mut programs: ProgramArray<_> = take(&mut ebpf, name::PROGRAMS)?;
+        let ipv6 = program(&mut ebpf, name::PROGRAM_IPV6)?;
+        ipv6.load().map_err(refused)?;
+        let mut verified_instructions = verified(ipv6);
+        let handed_on = ipv6.fd().map_err(|source| Error::Load(Box::new(source)))?;
+        programs
+            .set(IPV6_PROGRAM, handed_on, 0)
+            .map_err(|error| Error::Object { what: format!("map {}: {error}", name::PROGRAMS) })?;
+        let program = program(&mut ebpf, name::PROGRAM)?;
         program.load().map_err(refused)?;
         let verification = start.elapsed();
+        verified_instructions = verified_instructions.max(verified(program));
         let jitted = program.info().is_ok_and(|info| info.size_jitted() > 0);
         let counters: PerCpuArray<_, _> = take(&mut ebpf, name::COUNTERS)?;
         if (counters.len() as usize) < Reason::ALL.len() {
@@ -152,6 +165,7 @@ impl Xdp {
                 proven: Ring::new(take::<RingBuf<_>>(&mut ebpf, name::PROVEN)?),
                 unproven: Ring::new(take::<RingBuf<_>>(&mut ebpf, name::UNPROVEN)?),
             }),
+            _programs: programs,
             slots: take_array(&mut ebpf, name::SLOTS)?,
             index: take_array(&mut ebpf, name::INDEX)?,
             next_hops: take_array(&mut ebpf, name::NEXT_HOPS)?,
@@ -163,6 +177,7 @@ impl Xdp {
             links: BTreeMap::new(),
             ebpf,
             verification,
+            verified_instructions,
             jitted,
         })
     }
@@ -175,7 +190,7 @@ impl Xdp {
     ///
     /// [`Error::Attach`]: no such interface, another program there, or refused in both modes.
     pub fn attach(&mut self, interface: u32) -> Result<Mode, Error> {
-        let program = program(&mut self.ebpf)?;
+        let program = program(&mut self.ebpf, name::PROGRAM)?;
         let (link, mode) = match program.attach_to_if_index(interface, XdpMode::Driver) {
             Ok(link) => (link, Mode::Native),
             Err(error) => {
@@ -200,7 +215,7 @@ impl Xdp {
     /// [`Error::Load`] if the kernel refuses, which for a link it does not.
     pub fn detach(&mut self, interface: u32) -> Result<(), Error> {
         match self.links.remove(&interface) {
-            Some(link) => program(&mut self.ebpf)?
+            Some(link) => program(&mut self.ebpf, name::PROGRAM)?
                 .detach(link)
                 .map_err(|source| Error::Load(Box::new(source))),
             None => Ok(()),
@@ -212,10 +227,17 @@ impl Xdp {
         self.links.keys().copied()
     }
 
-    /// How long the kernel took to verify and compile the program.
+    /// How long the kernel took to verify and compile the programs.
     #[must_use]
     pub fn verification(&self) -> Duration {
         self.verification
+    }
+
+    /// How many instructions the kernel walked to verify the larger of the programs; it gives up at
+    /// a million. 0 where it does not tell.
+    #[must_use]
+    pub fn verified_instructions(&self) -> u32 {
+        self.verified_instructions
     }
 
     /// Whether the kernel compiled the program; if not it is interpreted, many times slower
@@ -268,12 +290,19 @@ impl Xdp {
     }
 }
 
-pub(crate) fn program(ebpf: &mut Ebpf) -> Result<&mut Program, Error> {
+pub(crate) fn program<'e>(
+    ebpf: &'e mut Ebpf,
+    name: &'static str,
+) -> Result<&'e mut Program, Error> {
     let mismatch = |what: String| Error::Object { what };
-    ebpf.program_mut(name::PROGRAM)
-        .ok_or_else(|| mismatch(format!("it has no program {}", name::PROGRAM)))?
+    ebpf.program_mut(name)
+        .ok_or_else(|| mismatch(format!("it has no program {name}")))?
         .try_into()
-        .map_err(|_| mismatch(format!("{} is not an XDP program", name::PROGRAM)))
+        .map_err(|_| mismatch(format!("{name} is not an XDP program")))
+}
+
+fn verified(program: &Program) -> u32 {
+    program.info().ok().and_then(|info| info.verified_instruction_count()).unwrap_or(0)
 }
 
 fn take_map(ebpf: &mut Ebpf, map: &'static str) -> Result<Map, Error> {

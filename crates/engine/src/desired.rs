@@ -134,6 +134,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How often a SYN to a real server is sent again (LVS: `synproxy_syn_retry`).
     pub syn_retry: u32,
+    /// Repetitions that make an ACK storm (LVS: `synproxy_ack_storm_thresh`); 0 cuts none.
+    pub ack_storm_threshold: u16,
     /// Bits of [`seawall_fastpath::layout::switch`].
     pub switches: u32,
     /// Largest MSS that SYN/ACKs offer.

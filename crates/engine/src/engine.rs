@@ -107,6 +107,7 @@ impl<M: Memory> Engine<M> {
         settings.init_mss.store(u32::from(config.init_mss));
         settings.window_scale.store(u32::from(config.window_scale));
         settings.ttl.store(u32::from(config.ttl));
+        settings.ack_storm_threshold.store(u32::from(config.ack_storm_threshold));
         settings.early_data.store(u32::try_from(config.store.bytes).unwrap_or(u32::MAX));
         settings.timestamp_offset.store(config.timestamp_offset);
         settings.bucket_mask.store(memory.index().len() as u32 - 2);
@@ -159,7 +160,8 @@ impl<M: Memory> Engine<M> {
         Some(ServiceEntry { id: service, flags })
     }
 
-    /// Sets what interface `index` is. Before the first frame from it, and when it changes.
+    /// Sets what interface `index` is: one that the packet path runs on, or a VLAN on one. Before
+    /// the first frame from it, and when it changes.
     pub fn set_interface(&mut self, index: u32, interface: Interface) {
         self.next_hops.set_interface(self.table.memory().next_hops(), index, interface);
     }
@@ -346,7 +348,6 @@ impl<M: Memory> Engine<M> {
         let Some(index) = self.table.allocate(now) else { return Err(Counter::Exceeded) };
         let Some(slot) = self.table.slot(index) else { return Err(Counter::Exceeded) };
         slot.set_ends(&opening.ends);
-        slot.punted.store(0);
         slot.f.store(opening.f);
         slot.ts_in.store(opening.ts_in);
         slot.ts_out.store(0);
@@ -357,15 +358,8 @@ impl<M: Memory> Engine<M> {
         slot.real_server.store(opening.server);
         slot.cookie.store(opening.cookie.0);
         slot.client_isn.store(opening.client_isn.0);
-        for flow in [&slot.inbound, &slot.outbound] {
-            flow.packets.store(0);
-            flow.bytes.store(0);
-            flow.last_seen.store(now);
-            flow.syn_forwarded.store(0);
-            flow.window.store(0);
-        }
-        slot.inbound.ack.store(opening.cookie.add(1).0);
-        slot.outbound.ack.store(opening.client_isn.add(1).0);
+        slot.inbound.begin(now, opening.cookie.add(1).0);
+        slot.outbound.begin(now, opening.client_isn.add(1).0);
         slot.word.publish(opening.word.to_bits());
         let (inbound, outbound) = (opening.ends.inbound(), opening.ends.outbound());
         if !self.table.insert(&inbound, index, Direction::Inbound) {

@@ -32,7 +32,7 @@ pub(crate) struct Handshake {
     syn: SynOptions,
     /// Timestamps of the accepted ACK, if they are in use.
     timestamps: Option<Timestamps>,
-    /// TSval of every SYN of this session.
+    /// TSval of every SYN to the same real server from the same local address.
     syn_value: u32,
     /// The client's window, in bytes.
     window: u32,
@@ -117,7 +117,7 @@ impl<M: Memory> Engine<M> {
         let hops = self.table.memory().next_hops();
         let next_hop_out = self
             .next_hops
-            .learned(hops, arrived.interface, packet.ethernet.source)
+            .learned(hops, arrived.interface, packet.link)
             .ok_or(Counter::NextHopsFull)?;
         let ours = if offer.window_scale == NO_SCALE { NO_SCALE } else { self.config.window_scale };
         let opening = Opening {
@@ -137,7 +137,7 @@ impl<M: Memory> Engine<M> {
         let handshake = Handshake {
             early: Early::default(),
             syn: SynOptions {
-                mss: offer.mss(),
+                mss: offer.mss(packet.version()),
                 window_scale: offer.window_scale,
                 sack_permitted: offer.sack,
             },
@@ -297,7 +297,7 @@ impl<M: Memory> Engine<M> {
         slot.outbound.window.store(u32::from(tcp.window));
         slot.inbound.window.store(handshake.window);
         slot.outbound.last_seen.store(now);
-        slot.punted.store(0);
+        slot.allow_punts();
         let d = slot.cookie.load().wrapping_sub(tcp.seq.0);
         slot.word.publish(Word { state: TcpState::Established, flags, d }.to_bits());
         self.count(Counter::Established);
@@ -408,6 +408,7 @@ impl<M: Memory> Engine<M> {
         };
         let ends = Ends { local, real: spec.address, ..old };
         let isn = self.isn(&ends.outbound(), now);
+        let clock = self.local_clock(local.address, now);
         let Some(slot) = self.table.slot(index) else { return false };
         if !self.table.insert(&ends.outbound(), index, Direction::Outbound) {
             self.count(Counter::IndexFull);
@@ -422,10 +423,19 @@ impl<M: Memory> Engine<M> {
             Forwarding::FullNat => isn.since(SeqNumber(slot.client_isn.load())),
         };
         slot.f.store(f);
-        slot.punted.store(0);
+        slot.allow_punts();
         let session = self.sessions.get_mut(index as usize);
         if let Some(handshake) = session.and_then(|session| session.handshake.as_deref_mut()) {
             handshake.retransmissions = 0;
+            // Each local address has a clock of its own, and what this one's past left in TIME_WAIT
+            // at the real server goes by it. Nothing that was kept has been sent yet.
+            if let Some(client) = handshake.timestamps {
+                handshake.syn_value = match spec.forwarding {
+                    Forwarding::Nat => client.value,
+                    Forwarding::FullNat => clock,
+                };
+                slot.ts_in.store(handshake.syn_value.wrapping_sub(client.value));
+            }
         }
         self.send_syn(index);
         self.wheel.arm(index, now + SYN_TIMEOUT_MS);

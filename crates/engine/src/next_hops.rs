@@ -10,15 +10,20 @@ use std::collections::HashMap;
 
 use seawall_fastpath::Addr;
 use seawall_fastpath::layout::{MAX_NEXT_HOPS, NextHop};
-use seawall_wire::ethernet::MacAddr;
+use seawall_fastpath::link::Link;
+use seawall_wire::ethernet::{MacAddr, Tags};
 
-/// An interface that the packet path runs on.
+/// An interface that frames leave by: one that the packet path runs on, or a VLAN on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Interface {
     /// Its MAC.
     pub mac: MacAddr,
     /// Its MTU, in bytes of IP packet.
     pub mtu: u32,
+    /// The interface that the packet path runs on: itself, or the one beneath the VLAN.
+    pub device: u32,
+    /// The tags that frames bear there.
+    pub tags: Tags,
 }
 
 /// A neighbour, as a route names it.
@@ -35,15 +40,17 @@ pub struct Gateway {
 pub(crate) struct NextHops {
     interfaces: HashMap<u32, Interface>,
     gateways: HashMap<Gateway, u32>,
-    learned: HashMap<(u32, MacAddr), u32>,
+    learned: HashMap<(u32, MacAddr, Tags), u32>,
+    /// The interface that each entry in use belongs to, by its number less one.
+    owners: Vec<u32>,
 }
 
 impl NextHops {
     /// Sets what interface `index` is, in the entries that leave by it too.
     pub(crate) fn set_interface(&mut self, hops: &[NextHop], index: u32, interface: Interface) {
         self.interfaces.insert(index, interface);
-        for hop in hops.iter().take(self.used() as usize + 1) {
-            if hop.interface.load() == index {
+        for (owner, hop) in self.owners.iter().zip(hops.iter().skip(1)) {
+            if *owner == index {
                 hop.set_source(interface.mac);
                 hop.mtu.store(interface.mtu);
             }
@@ -55,23 +62,21 @@ impl NextHops {
         if let Some(index) = self.gateways.get(&gateway) {
             return Some(*index);
         }
-        let index = self.make(hops, gateway.interface, None)?;
+        let tags = self.interfaces.get(&gateway.interface)?.tags;
+        let index = self.make(hops, gateway.interface, tags, None)?;
         self.gateways.insert(gateway, index);
         Some(index)
     }
 
-    /// The number of the entry towards the neighbour that a frame came from.
-    pub(crate) fn learned(
-        &mut self,
-        hops: &[NextHop],
-        interface: u32,
-        neighbour: MacAddr,
-    ) -> Option<u32> {
-        if let Some(index) = self.learned.get(&(interface, neighbour)) {
+    /// The number of the entry towards the neighbour that a frame with this link header came from
+    /// on `interface`.
+    pub(crate) fn learned(&mut self, hops: &[NextHop], interface: u32, link: Link) -> Option<u32> {
+        let neighbour = (interface, link.source, link.tags.identity());
+        if let Some(index) = self.learned.get(&neighbour) {
             return Some(*index);
         }
-        let index = self.make(hops, interface, Some(neighbour))?;
-        self.learned.insert((interface, neighbour), index);
+        let index = self.make(hops, interface, neighbour.2, Some(link.source))?;
+        self.learned.insert(neighbour, index);
         Some(index)
     }
 
@@ -90,26 +95,25 @@ impl NextHops {
         self.gateways.get(&gateway).copied()
     }
 
-    fn used(&self) -> u32 {
-        (self.gateways.len() + self.learned.len()) as u32
-    }
-
     fn make(
         &mut self,
         hops: &[NextHop],
         interface: u32,
+        tags: Tags,
         destination: Option<MacAddr>,
     ) -> Option<u32> {
         let ours = self.interfaces.get(&interface)?;
-        let index = self.used() + 1;
+        let index = self.owners.len() as u32 + 1;
         if index >= MAX_NEXT_HOPS {
             return None;
         }
         let hop = hops.get(index as usize)?;
-        hop.interface.store(interface);
+        hop.interface.store(ours.device);
         hop.mtu.store(ours.mtu);
+        hop.set_tags(tags);
         hop.set_source(ours.mac);
         hop.set_destination(destination);
+        self.owners.push(interface);
         Some(index)
     }
 }

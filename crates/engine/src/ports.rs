@@ -100,6 +100,9 @@ mod tests {
         let got: Vec<_> =
             (0..4).filter_map(|_| ports.allocate(Endpoint::default(), |_| true)).collect();
         let expected = [(1, 5000), (2, 5000), (1, 5001), (2, 5001)];
-        assert_eq!(got.iter().map(|e| (e.address.0[3], e.port)).collect::<Vec<_>>(), expected);
+        assert_eq!(
+            got.iter().map(|e| (e.address.as_v4().unwrap(), e.port)).collect::<Vec<_>>(),
+            expected
+        );
     }
 }

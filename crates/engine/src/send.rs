@@ -1,9 +1,10 @@
 //! Frames that the engine sends: segments of a session on their way, and segments of our own.
 
+use seawall_fastpath::link::Link;
 use seawall_fastpath::native::{Buffer, Memory};
 use seawall_fastpath::options::Timestamps;
-use seawall_fastpath::packet::{Network, Packet};
-use seawall_fastpath::segment::{self, Link, Segment, SynOptions};
+use seawall_fastpath::packet::{self, Packet};
+use seawall_fastpath::segment::{self, Segment, SynOptions};
 use seawall_fastpath::splice::splice;
 use seawall_fastpath::{Direction, Tuple};
 use seawall_wire::SeqNumber;
@@ -83,15 +84,14 @@ impl<M: Memory> Engine<M> {
         };
         let Some(hop) = memory.next_hops().get(hop as usize) else { return false };
         let Some(destination) = hop.destination() else { return false };
-        let link = Link { source: hop.source(), destination };
+        let link = Link { source: hop.source(), destination, tags: hop.tags() };
         let (tuple, interface) = (slot.translated(direction), hop.interface.load());
         self.say_to(interface, link, tuple, says)
     }
 
     /// Answers a segment that has no session with a reset (RFC 9293, section 3.10.7.1).
     pub(crate) fn refuse(&mut self, arrived: &Arrived<'_>) {
-        let Packet { ethernet, tcp, tuple, .. } = &arrived.packet;
-        let link = Link { source: ethernet.destination, destination: ethernet.source };
+        let Packet { link, tcp, tuple, .. } = &arrived.packet;
         let tuple = Tuple { source: tuple.destination, destination: tuple.source };
         let says = if tcp.flags.contains(Flags::ACK) {
             Says::reset(tcp.ack)
@@ -102,7 +102,7 @@ impl<M: Memory> Engine<M> {
                 ..Says::reset(SeqNumber(0))
             }
         };
-        self.say_to(arrived.interface, link, tuple, &says);
+        self.say_to(arrived.interface, link.reversed(), tuple, &says);
     }
 
     fn say_to(&mut self, interface: u32, link: Link, tuple: Tuple, says: &Says) -> bool {
@@ -129,7 +129,7 @@ impl<M: Memory> Engine<M> {
 pub(crate) fn copy<'b>(bytes: &'b mut [u8], frame: &[u8]) -> Option<(Buffer<'b>, Packet)> {
     bytes.get_mut(..frame.len())?.copy_from_slice(frame);
     let mut buffer = Buffer::new(bytes, frame.len());
-    let packet = read(&mut buffer, frame.len())?;
+    let packet = packet::parse(&mut buffer, frame.len())?;
     Some((buffer, packet))
 }
 
@@ -138,11 +138,5 @@ pub(crate) fn parse(frame: &[u8]) -> Option<Packet> {
     let mut bytes = [0u8; 128];
     let head = frame.get(..frame.len().min(bytes.len()))?;
     bytes.get_mut(..head.len())?.copy_from_slice(head);
-    read(&mut Buffer::new(&mut bytes, head.len()), frame.len())
-}
-
-fn read(buffer: &mut Buffer<'_>, len: usize) -> Option<Packet> {
-    let network = Network::read(buffer)?;
-    let packet = if network.is_segment() { network.segment(buffer).ok()? } else { return None };
-    packet.lengths_hold(len).ok().map(|()| packet)
+    packet::parse(&mut Buffer::new(&mut bytes, head.len()), frame.len())
 }

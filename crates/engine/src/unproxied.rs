@@ -63,7 +63,7 @@ impl<M: Memory> Engine<M> {
         let hops = self.table.memory().next_hops();
         let next_hop_out = self
             .next_hops
-            .learned(hops, arrived.interface, packet.ethernet.source)
+            .learned(hops, arrived.interface, packet.link)
             .ok_or(Counter::NextHopsFull)?;
         let client_isn = packet.tcp.seq;
         let mut flags = 0;

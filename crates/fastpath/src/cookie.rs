@@ -15,6 +15,7 @@
 use seawall_wire::SeqNumber;
 
 use crate::Tuple;
+use crate::family::{Family, V4, V6, Version};
 use crate::layout::{COOKIE_KEYS, NO_SCALE, Settings};
 use crate::options::Timestamps;
 
@@ -23,11 +24,6 @@ pub const EPOCH_MS: u64 = 64_000;
 /// How far the timestamp clocks of two boxes that share a secret may differ, in milliseconds.
 pub const SKEW_MS: u32 = 1_000;
 
-/// MSS classes for IPv4; a client's MSS is rounded down to one.
-pub const MSS_CLASSES: [u16; 8] = [536, 1024, 1220, 1360, 1400, 1440, 1460, 8960];
-/// The MSS of a client that names none (RFC 9293, section 3.7.1).
-pub const DEFAULT_MSS: u16 = 536;
-
 const SCALE_NONE: u8 = 15;
 const MAC_MASK: u32 = 0x007f_ffff;
 const PARITY_SHIFT: u32 = 23;
@@ -35,7 +31,7 @@ const PARITY_SHIFT: u32 = 23;
 /// What the client offered, as far as a cookie can carry it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Offer {
-    /// Index into [`MSS_CLASSES`].
+    /// Index into [`Family::MSS_CLASSES`].
     pub mss_class: u8,
     /// The client's window shift, or [`NO_SCALE`].
     pub window_scale: u8,
@@ -65,24 +61,28 @@ impl Offer {
         }
     }
 
-    /// The client's MSS, rounded down to its class.
+    /// The MSS of a client that speaks `version`, rounded down to its class.
     #[must_use]
-    pub fn mss(self) -> u16 {
-        MSS_CLASSES.get(self.mss_class as usize).copied().unwrap_or(DEFAULT_MSS)
+    pub fn mss(self, version: Version) -> u16 {
+        let classes = match version {
+            Version::V4 => V4::MSS_CLASSES,
+            Version::V6 => V6::MSS_CLASSES,
+        };
+        classes[self.mss_class as usize & 7]
     }
 }
 
 /// The class of an MSS: the largest that is not above it, the smallest for anything below.
 #[inline(always)]
 #[must_use]
-pub const fn mss_class(mss: u16) -> u8 {
-    (mss >= 1024) as u8
-        + (mss >= 1220) as u8
-        + (mss >= 1360) as u8
-        + (mss >= 1400) as u8
-        + (mss >= 1440) as u8
-        + (mss >= 1460) as u8
-        + (mss >= 8960) as u8
+pub const fn mss_class(classes: [u16; 8], mss: u16) -> u8 {
+    let mut class = 0;
+    let mut at = 1;
+    while at < classes.len() {
+        class += (mss >= classes[at]) as u8;
+        at += 1;
+    }
+    class
 }
 
 /// What a cookie is bound to beside the tuple.

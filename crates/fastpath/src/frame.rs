@@ -26,6 +26,12 @@ pub trait Frame {
     #[must_use]
     fn resize(&mut self, len: usize) -> Option<()>;
 
+    /// Puts `by` bytes in front of the frame, or takes away as many as `by` is below zero; what is
+    /// left keeps its bytes, what is new must be written. `None` if there is no room, and then
+    /// nothing has changed.
+    #[must_use]
+    fn grow_head(&mut self, by: i32) -> Option<()>;
+
     /// `value` itself, in a way that the kernel's verifier cannot follow: without it, it walks
     /// every combination of option lengths separately and gives up.
     fn opaque(&self, value: usize) -> usize;

@@ -7,8 +7,8 @@
 //! bounded by constants.
 //!
 //! Order of reading: [`process`] decides, [`packet`] parses, [`cookie`] makes and checks ISNs,
-//! [`synack`] answers a SYN, [`translate`] splices, [`segment`] writes segments of our own,
-//! [`layout`] is the memory shared with user space, [`Reason`] names every outcome.
+//! [`synack`] answers a SYN, [`translate`] splices, `icmp` does so for errors, [`segment`] writes
+//! segments of our own, [`family`] is the IP version as a type, [`layout`] is the memory shared with user space, [`Reason`] names every outcome.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 #![cfg_attr(target_arch = "bpf", allow(internal_features))]
@@ -20,8 +20,11 @@ pub mod cell;
 pub mod cookie;
 mod decision;
 pub mod embryo;
+pub mod family;
 mod frame;
+mod icmp;
 pub mod layout;
+pub mod link;
 #[cfg(feature = "native")]
 pub mod native;
 pub mod options;
@@ -33,13 +36,14 @@ pub mod segment;
 pub mod siphash;
 pub mod splice;
 mod state;
+pub mod storm;
 pub mod synack;
 mod tables;
 pub mod translate;
 mod tuple;
 
 pub use frame::Frame;
-pub use process::process;
+pub use process::{process, process_as};
 pub use reason::{Outcome, Reason};
 pub use state::{Direction, Event, STATES, TcpState};
 pub use tables::{Hit, Ring, Sessions, Tables, find};

@@ -63,6 +63,20 @@ impl Frame for Buffer<'_> {
         Some(())
     }
 
+    fn grow_head(&mut self, by: i32) -> Option<()> {
+        let len = self.len.checked_add_signed(by as isize)?;
+        if by >= 0 {
+            if len > self.bytes.len() {
+                return None;
+            }
+            self.bytes.copy_within(..self.len, by as usize);
+        } else {
+            self.bytes.copy_within(self.len - len..self.len, 0);
+        }
+        self.len = len;
+        Some(())
+    }
+
     fn opaque(&self, value: usize) -> usize {
         value
     }

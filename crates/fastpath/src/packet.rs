@@ -1,19 +1,23 @@
 //! From a frame to the headers that the decision needs.
 
-use seawall_wire::ethernet::{self, EtherType};
-use seawall_wire::ipv4::{self, Protocol};
 use seawall_wire::tcp;
 
+use crate::family::{Family, Ip, Shape, V4, V6, Version};
 use crate::layout::InterfaceEntry;
-use crate::{Addr, Endpoint, Frame, Reason, Tuple};
+use crate::link::{Link, MAX_LINK_LEN};
+use crate::{Endpoint, Frame, Reason, Tuple};
+
+/// Bounds the length of a link header for the verifier: no less than [`MAX_LINK_LEN`], all ones.
+const LINK_LEN_MASK: usize = 0x1f;
+const _: () = assert!(MAX_LINK_LEN <= LINK_LEN_MASK);
 
 /// A TCP segment whose headers lie where they should; its lengths are not checked yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Packet {
-    /// The Ethernet header.
-    pub ethernet: ethernet::Header,
-    /// The IPv4 header.
-    pub ip: ipv4::Header,
+    /// The link header.
+    pub link: Link,
+    /// The IP header.
+    pub ip: Ip,
     /// The fixed part of the TCP header.
     pub tcp: tcp::Header,
     /// Sender and receiver.
@@ -24,36 +28,42 @@ pub struct Packet {
     pub l4: usize,
 }
 
-/// The headers of an IPv4 packet, as far as they lie where they should.
+/// The headers of an IP packet, as far as they lie where they should.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Network {
-    /// The Ethernet header.
-    pub ethernet: ethernet::Header,
-    /// The fixed part of the IPv4 header.
-    pub ip: ipv4::Header,
+    /// The link header.
+    pub link: Link,
+    /// The IP header.
+    pub ip: Ip,
+    /// Offset of the IP header in the frame.
+    pub l3: usize,
+}
+
+/// The IP version of `frame`, if it is IP behind at most two VLAN tags.
+#[inline(always)]
+pub fn version<F: Frame>(frame: &mut F) -> Option<Version> {
+    let (_, ethertype) = Link::read(frame)?;
+    if ethertype == V4::ETHERTYPE {
+        Some(Version::V4)
+    } else if ethertype == V6::ETHERTYPE {
+        Some(Version::V6)
+    } else {
+        None
+    }
 }
 
 impl Network {
-    /// Reads the headers of `frame`, if it is IPv4.
+    /// Reads the headers of `frame`, if it is of version `V`.
     #[inline(always)]
-    pub fn read<F: Frame>(frame: &mut F) -> Option<Self> {
-        let ethernet = frame
-            .window::<{ ethernet::HEADER_LEN }>(0)
-            .map(|bytes| ethernet::Header::read(&bytes))?;
-        if ethernet.ethertype != EtherType::IPV4 {
+    pub fn read<V: Family, F: Frame>(frame: &mut F) -> Option<Self> {
+        let (link, ethertype) = Link::read(frame)?;
+        if ethertype != V::ETHERTYPE {
             return None;
         }
-        let ip = frame
-            .window::<{ ipv4::HEADER_LEN }>(ethernet::HEADER_LEN)
-            .map(|bytes| ipv4::Header::read(&bytes))?;
-        Some(Self { ethernet, ip })
-    }
-
-    /// Whether this is TCP and not a fragment of it.
-    #[inline(always)]
-    #[must_use]
-    pub fn is_segment(&self) -> bool {
-        self.ip.protocol == Protocol::TCP && !self.ip.is_fragment()
+        // The verifier need not walk everything that follows once for each number of tags.
+        let l3 = frame.opaque(link.len()) & LINK_LEN_MASK;
+        let ip = V::read(frame, l3)?;
+        Some(Self { link, ip, l3 })
     }
 
     /// Reads the TCP header behind these headers.
@@ -61,41 +71,69 @@ impl Network {
     /// # Errors
     /// What is wrong with the packet.
     #[inline(always)]
-    pub fn segment<F: Frame>(&self, frame: &mut F) -> Result<Packet, Reason> {
-        let Self { ethernet, ip } = *self;
-        if ip.version != 4 || (ip.header_len as usize) < ipv4::HEADER_LEN {
-            return Err(Reason::IpMalformed);
+    pub fn segment<V: Family, F: Frame>(&self, frame: &mut F) -> Result<Packet, Reason> {
+        let Self { link, ip, l3 } = *self;
+        match ip.shape {
+            Shape::Whole => {}
+            Shape::Extended => return Err(Reason::IpOptions),
+            Shape::Malformed | Shape::Fragment => return Err(Reason::IpMalformed),
         }
-        if ip.header_len as usize > ipv4::HEADER_LEN {
-            return Err(Reason::IpOptions);
-        }
-        let l3 = ethernet::HEADER_LEN;
-        let l4 = l3 + ipv4::HEADER_LEN;
+        let l4 = l3 + V::HEADER_LEN;
         let Some(tcp) =
             frame.window::<{ tcp::HEADER_LEN }>(l4).map(|bytes| tcp::Header::read(&bytes))
         else {
             return Err(Reason::TcpMalformed);
         };
         let tuple = Tuple {
-            source: Endpoint { address: Addr::v4(ip.source), port: tcp.source_port },
-            destination: Endpoint { address: Addr::v4(ip.destination), port: tcp.destination_port },
+            source: Endpoint { address: ip.source, port: tcp.source_port },
+            destination: Endpoint { address: ip.destination, port: tcp.destination_port },
         };
-        Ok(Packet { ethernet, ip, tcp, tuple, l3, l4 })
+        Ok(Packet { link, ip, tcp, tuple, l3, l4 })
+    }
+
+    /// Whether the frame holds the packet and was meant for `interface`, and its IP header is
+    /// intact (SPEC B3).
+    ///
+    /// # Errors
+    /// The reason to drop it.
+    #[inline(always)]
+    pub fn check<V: Family, F: Frame>(
+        &self,
+        frame: &mut F,
+        interface: Option<InterfaceEntry>,
+    ) -> Result<(), Reason> {
+        let Some(interface) = interface else { return Err(Reason::NotOurMac) };
+        if interface.mac() != self.link.destination {
+            return Err(Reason::NotOurMac);
+        }
+        let len = self.ip.len as usize;
+        if self.l3 + len > frame.len() || len < V::HEADER_LEN {
+            return Err(Reason::IpMalformed);
+        }
+        if V::is_intact(frame, self.l3) { Ok(()) } else { Err(Reason::IpChecksum) }
     }
 }
 
 impl Packet {
-    /// Bytes of payload. Only after [`Packet::check`].
+    /// Which version of IP carries it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        Version::of(self.ip.source)
+    }
+
+    /// Bytes of payload. Only after [`Packet::lengths_hold`].
     #[inline(always)]
     #[must_use]
     pub const fn payload(&self) -> u32 {
-        (self.ip.total_len as u32)
-            .wrapping_sub(self.ip.header_len as u32)
+        self.ip
+            .len
+            .wrapping_sub((self.l4 - self.l3) as u32)
             .wrapping_sub(self.tcp.header_len as u32)
     }
 
     /// What the segment takes of the sequence space: payload, SYN and FIN (RFC 9293, section
-    /// 3.4). Only after [`Packet::check`].
+    /// 3.4). Only after [`Packet::lengths_hold`].
     #[inline(always)]
     #[must_use]
     pub const fn sequence_len(&self) -> u32 {
@@ -104,42 +142,56 @@ impl Packet {
         self.payload().wrapping_add(syn).wrapping_add(fin)
     }
 
-    /// Whether the lengths in the headers fit each other and a frame of `frame_len` bytes.
-    ///
-    /// # Errors
-    /// The reason to drop it.
-    #[inline(always)]
-    pub const fn lengths_hold(&self, frame_len: usize) -> Result<(), Reason> {
-        let total_len = self.ip.total_len as usize;
-        let headers = ipv4::HEADER_LEN + self.tcp.header_len as usize;
-        if self.l3 + total_len > frame_len || total_len < ipv4::HEADER_LEN {
-            return Err(Reason::IpMalformed);
-        }
-        if (self.tcp.header_len as usize) < tcp::HEADER_LEN || headers > total_len {
-            return Err(Reason::TcpMalformed);
-        }
-        Ok(())
-    }
-
     /// Whether the packet is well formed and was meant for `interface`: what every packet to a
     /// service or a session must be (SPEC B3).
     ///
     /// # Errors
     /// The reason to drop it.
     #[inline(always)]
-    pub fn check<F: Frame>(
+    pub fn check<V: Family, F: Frame>(
         &self,
         frame: &mut F,
         interface: Option<InterfaceEntry>,
     ) -> Result<(), Reason> {
-        let Some(interface) = interface else { return Err(Reason::NotOurMac) };
-        if interface.mac() != self.ethernet.destination {
-            return Err(Reason::NotOurMac);
+        let network = Network { link: self.link, ip: self.ip, l3: self.l3 };
+        network.check::<V, F>(frame, interface)?;
+        self.lengths_hold(frame.len())
+    }
+
+    /// Whether the lengths in the headers fit each other and a frame of `frame_len` bytes.
+    ///
+    /// # Errors
+    /// The reason to drop it.
+    #[inline(always)]
+    pub const fn lengths_hold(&self, frame_len: usize) -> Result<(), Reason> {
+        let len = self.ip.len as usize;
+        let header_len = self.l4 - self.l3;
+        if self.l3 + len > frame_len || len < header_len {
+            return Err(Reason::IpMalformed);
         }
-        self.lengths_hold(frame.len())?;
-        match frame.window::<{ ipv4::HEADER_LEN }>(self.l3) {
-            Some(bytes) if ipv4::Header::checksum_holds(&bytes) => Ok(()),
-            _ => Err(Reason::IpChecksum),
+        let tcp_len = self.tcp.header_len as usize;
+        if tcp_len < tcp::HEADER_LEN || header_len + tcp_len > len {
+            return Err(Reason::TcpMalformed);
         }
+        Ok(())
+    }
+}
+
+/// The segment in `frame`, of either version, if its lengths hold for a frame of `len` bytes, of
+/// which `frame` may hold the headers only.
+pub fn parse<F: Frame>(frame: &mut F, len: usize) -> Option<Packet> {
+    let packet = match version(frame)? {
+        Version::V4 => segment::<V4, F>(frame)?,
+        Version::V6 => segment::<V6, F>(frame)?,
+    };
+    packet.lengths_hold(len).ok().map(|()| packet)
+}
+
+fn segment<V: Family, F: Frame>(frame: &mut F) -> Option<Packet> {
+    let network = Network::read::<V, F>(frame)?;
+    if network.ip.protocol == seawall_wire::ipv4::Protocol::TCP {
+        network.segment::<V, F>(frame).ok()
+    } else {
+        None
     }
 }

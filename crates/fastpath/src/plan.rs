@@ -60,6 +60,8 @@ pub(crate) enum Plan {
     Punt(RecordKind),
     /// Translate and send.
     Forward,
+    /// The real server has lost its half of the session: close it.
+    Close,
 }
 
 /// The plan for a segment to a service that belongs to no session.
@@ -80,7 +82,11 @@ pub(crate) const fn newcomer(packet: &Packet, service: ServiceEntry) -> Plan {
 #[inline(always)]
 const fn connect(service: ServiceEntry) -> Plan {
     if !service.has(ServiceEntry::USABLE) {
-        Plan::Drop(Reason::NoDestination)
+        Plan::Drop(if service.has(ServiceEntry::SYNPROXY) {
+            Reason::NoDestination
+        } else {
+            Reason::NoDestinationUnproxied
+        })
     } else if service.has(ServiceEntry::SYNPROXY) {
         Plan::Answer
     } else {
@@ -96,6 +102,28 @@ pub(crate) fn is_near(packet: &Packet, slot: &Slot) -> bool {
     let reach = slot.outbound.window.load() | 0xffff;
     let known = SeqNumber(slot.outbound.ack.load());
     packet.tcp.seq.since(known.sub(reach)) <= reach.wrapping_mul(2)
+}
+
+/// Whether a client's segment goes on where the session in `slot` stands, by both its numbers. In
+/// a half-closed session, which may go on for long, such a segment is never taken for a new
+/// handshake: one ACK in 2^23 bears a valid cookie by chance. Of new handshakes, whose
+/// acknowledgment number is as good as random, hardly one goes on there.
+#[inline(always)]
+fn continues(packet: &Packet, slot: &Slot) -> bool {
+    let reach = slot.inbound.window.load() | 0xffff;
+    let known = SeqNumber(slot.inbound.ack.load());
+    is_near(packet, slot) && packet.tcp.ack.since(known.sub(0xffff)) <= reach.wrapping_add(0xffff)
+}
+
+/// Whether a real server's reset answers the SYN that last went to it on an established session,
+/// which it would have challenged if it knew the session (RFC 9293, section 3.10.7.1). Nobody else
+/// knows the number.
+#[inline(always)]
+fn refuses_syn(packet: &Packet, slot: &Slot, now: u64) -> bool {
+    packet.tcp.flags.contains(Flags::RST.with(Flags::ACK))
+        && now.wrapping_sub(slot.inbound.syn_forwarded.load()) < SYN_INTERVAL_MS
+        && packet.tcp.ack.0.wrapping_sub(slot.f.load())
+            == slot.inbound.syn_seq.load().wrapping_add(1)
 }
 
 /// The plan for a segment that belongs to the session in `slot`.
@@ -121,6 +149,9 @@ pub(crate) fn of_session(
             if word.state == TcpState::SynSent || handshake {
                 return Plan::Punt(RecordKind::FromRealServer);
             }
+            if word.state == TcpState::Established && refuses_syn(packet, slot, now) {
+                return Plan::Close;
+            }
             Plan::Forward
         }
         // No client of ours sends a SYN/ACK (SPEC B1).
@@ -132,6 +163,7 @@ pub(crate) fn of_session(
                     return Plan::Drop(Reason::SynLimited);
                 }
                 last.store(now);
+                slot.inbound.syn_seq.store(packet.tcp.seq.0);
                 Plan::Forward
             }
             TcpState::SynRecv => Plan::Forward,
@@ -155,10 +187,12 @@ pub(crate) fn of_session(
             }
             let reusable = settings.switches.load() & switch::reuse(word.state) != 0;
             let acks = flags.contains(Flags::ACK) && !flags.contains(Flags::RST);
+            let over = word.state == TcpState::TimeWait || word.state == TcpState::Close;
             if reusable
                 && acks
                 && owner.service.has(ServiceEntry::SYNPROXY)
                 && packet.tcp.ack.0.wrapping_sub(1) != slot.cookie.load()
+                && (over || !continues(packet, slot))
             {
                 return Plan::Accept;
             }

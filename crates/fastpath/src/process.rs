@@ -1,61 +1,92 @@
 //! The decision: what becomes of a frame.
 
-use seawall_wire::ipv4::{self, Protocol};
+use seawall_wire::ipv4::Protocol;
 use seawall_wire::tcp::Flags;
 
-use crate::cookie;
 use crate::decision::Decision;
 use crate::embryo::{self, Admission};
+use crate::family::{Family, Ip, Shape, V4, V6, Version};
 use crate::layout::{
     AddressEntry, AddressKey, HEARTBEAT_LIMIT_MS, RecordHeader, RecordKind, ServiceEntry,
-    ServiceKey, Settings, switch,
+    ServiceKey, Settings, Slot, switch,
 };
-use crate::options;
-use crate::packet::{Network, Packet};
+use crate::packet::{self, Network, Packet};
 use crate::plan::{self, Owner, Plan};
-use crate::splice::splice;
+use crate::splice::{self, splice_as};
 use crate::tables::{Ring, Tables, find};
-use crate::{Addr, Direction, Frame, Reason, TcpState, Verdict, synack};
+use crate::{Direction, Frame, Reason, TcpState, Verdict, cookie, icmp, options, storm, synack};
 
 /// Decides about the frame that came in on interface `ingress`, changes it accordingly, and
 /// counts the one reason.
-#[inline(always)]
 pub fn process<F: Frame, T: Tables>(frame: &mut F, ingress: u32, tables: &T) -> Verdict {
-    let verdict = decide(frame, ingress, tables).verdict();
+    match packet::version(frame) {
+        Some(Version::V6) => process_as::<V6, F, T>(frame, ingress, tables),
+        Some(Version::V4) | None => process_as::<V4, F, T>(frame, ingress, tables),
+    }
+}
+
+/// [`process`] for a frame that is of version `V`, if it is IP at all.
+#[inline(always)]
+pub fn process_as<V: Family, F: Frame, T: Tables>(
+    frame: &mut F,
+    ingress: u32,
+    tables: &T,
+) -> Verdict {
+    let verdict = decide::<V, F, T>(frame, ingress, tables).verdict();
     tables.count(verdict.reason);
     verdict
 }
 
 /// One return for each thing that a frame can be; see [`crate::decision`].
 #[inline(always)]
-fn decide<F: Frame, T: Tables>(frame: &mut F, ingress: u32, tables: &T) -> Decision {
-    let Some(network) = Network::read(frame) else { return Decision::pass(Reason::PassNotIp) };
-    if !network.is_segment() {
-        return decide_other(&network.ip, tables);
-    }
-    match network.segment(frame) {
-        Ok(packet) => decide_tcp(frame, &packet, ingress, tables),
-        Err(fault) => match tables.address(&AddressKey(Addr::v4(network.ip.destination))) {
-            Some(_) => Decision::drop(fault),
-            None => Decision::pass(Reason::PassNotOurs),
-        },
-    }
-}
-
-/// Packets that are not whole TCP segments: only the flood policy concerns them (SPEC B2).
-#[inline(always)]
-fn decide_other<T: Tables>(ip: &ipv4::Header, tables: &T) -> Decision {
-    let Some(address) = tables.address(&AddressKey(Addr::v4(ip.destination))) else {
-        return Decision::pass(Reason::PassNotOurs);
+fn decide<V: Family, F: Frame, T: Tables>(frame: &mut F, ingress: u32, tables: &T) -> Decision {
+    let Some(network) = Network::read::<V, F>(frame) else {
+        return Decision::pass(Reason::PassNotIp);
     };
     let Some(settings) = tables.settings() else { return Decision::pass(Reason::PassNotOurs) };
+    let ip = &network.ip;
+    if ip.protocol == Protocol::TCP && ip.shape != Shape::Fragment {
+        return match network.segment::<V, F>(frame) {
+            Ok(packet) => decide_tcp::<V, F, T>(frame, &packet, ingress, settings, tables),
+            Err(fault) => match tables.address(&AddressKey(ip.destination)) {
+                Some(_) => Decision::drop(fault),
+                None => Decision::pass(Reason::PassNotOurs),
+            },
+        };
+    }
+    if ip.protocol == V::ICMP && ip.shape != Shape::Fragment {
+        return icmp::decide::<V, F, T>(frame, &network, ingress, settings, tables);
+    }
+    decide_other::<V, T>(ip, settings, tables)
+}
+
+/// Packets that are neither whole TCP segments nor control messages: only the flood policy
+/// concerns them (SPEC B2).
+#[inline(always)]
+fn decide_other<V: Family, T: Tables>(ip: &Ip, settings: &Settings, tables: &T) -> Decision {
+    let Some(address) = tables.address(&AddressKey(ip.destination)) else {
+        return Decision::pass(Reason::PassNotOurs);
+    };
     let switches = settings.switches.load();
     let vip = address.flags & AddressEntry::VIP != 0;
-    let flood = ip.protocol == Protocol::TCP
+    // A local address has no sessions whose packets could be put together again.
+    let local = address.flags & AddressEntry::LOCAL != 0;
+    // Routing protocols over IPv4 may fragment as they like (SPEC B4; LVS: OSPF excepted). What a
+    // fragment of IPv6 belongs to only the first can say, and not for sure.
+    let flood = V::VERSION == Version::V6
+        || ip.protocol == Protocol::TCP
         || ip.protocol == Protocol::UDP
         || ip.protocol == Protocol::ICMP;
-    if vip && ip.is_fragment() && flood && switches & switch::FRAGMENT_DROP != 0 {
-        return Decision::drop(Reason::FragmentDrop);
+    match ip.shape {
+        Shape::Fragment if flood => {
+            if local || vip && switches & switch::FRAGMENT_DROP != 0 {
+                return Decision::drop(Reason::FragmentDrop);
+            }
+        }
+        Shape::Extended if ip.protocol.is_extension() => {
+            return Decision::drop(Reason::ExtensionHeader);
+        }
+        Shape::Fragment | Shape::Extended | Shape::Whole | Shape::Malformed => {}
     }
     if vip && ip.protocol == Protocol::UDP && switches & switch::UDP_DROP != 0 {
         return Decision::drop(Reason::UdpDrop);
@@ -64,20 +95,20 @@ fn decide_other<T: Tables>(ip: &ipv4::Header, tables: &T) -> Decision {
 }
 
 #[inline(always)]
-fn decide_tcp<F: Frame, T: Tables>(
+fn decide_tcp<V: Family, F: Frame, T: Tables>(
     frame: &mut F,
     packet: &Packet,
     ingress: u32,
+    settings: &Settings,
     tables: &T,
 ) -> Decision {
-    let Some(settings) = tables.settings() else { return Decision::pass(Reason::PassNotOurs) };
     let service = tables.service(&ServiceKey::tcp(packet.tuple.destination));
     let hash = packet.tuple.hash(settings.index_key.get());
     let owner = Owner::new(service, find(tables, settings, &packet.tuple, hash));
     if !owner.is_service && !owner.is_session() {
         return decide_stray(packet, tables);
     }
-    if let Err(reason) = packet.check(frame, tables.interface(ingress)) {
+    if let Err(reason) = packet.check::<V, F>(frame, tables.interface(ingress)) {
         return Decision::drop(reason);
     }
     if !packet.tcp.flags.are_possible() {
@@ -113,7 +144,7 @@ fn decide_tcp<F: Frame, T: Tables>(
     match plan {
         Plan::Drop(reason) => Decision::drop(reason),
         Plan::Accept => Decision::drop(Reason::TcpDrop),
-        Plan::Answer => answer(frame, packet, settings, owner.service, ingress, now),
+        Plan::Answer => answer::<V, F>(frame, packet, settings, owner.service, ingress, now),
         Plan::Punt(kind) => {
             let record = Record { kind, ingress, owner, detail, now };
             let decision = punt(frame, settings, tables, &record);
@@ -125,7 +156,8 @@ fn decide_tcp<F: Frame, T: Tables>(
             }
             decision
         }
-        Plan::Forward => forward(frame, packet, tables, ingress, now, &owner),
+        Plan::Forward => forward::<V, F, T>(frame, packet, settings, tables, ingress, now, &owner),
+        Plan::Close => close(frame, tables, ingress, now, &owner),
     }
 }
 
@@ -191,7 +223,7 @@ fn heart_beats(settings: &Settings, now: u64) -> bool {
 }
 
 #[inline(always)]
-fn answer<F: Frame>(
+fn answer<V: Family, F: Frame>(
     frame: &mut F,
     packet: &Packet,
     settings: &Settings,
@@ -200,9 +232,9 @@ fn answer<F: Frame>(
     now: u64,
 ) -> Decision {
     if !heart_beats(settings, now) {
-        return Decision::drop(Reason::HeartbeatStale);
+        return Decision::drop(Reason::SynHeartbeat);
     }
-    match synack::answer(frame, packet, settings, service, now) {
+    match synack::answer::<V, F>(frame, packet, settings, service, now) {
         Ok(()) => Decision::send(ingress, Reason::Cookie),
         Err(reason) => Decision::drop(reason),
     }
@@ -252,7 +284,7 @@ fn punt<F: Frame, T: Tables>(
     if record.owner.is_session()
         && let Some(slot) = tables.slot(record.owner.slot)
     {
-        if !new && slot.punted.fetch_add(1) >= embryo::MAX_PUNTED {
+        if !new && slot.flow(record.owner.direction).punted.fetch_add(1) >= embryo::MAX_PUNTED {
             return Decision::drop(Reason::PuntLimited);
         }
         header.generation = slot.generation.load();
@@ -261,15 +293,20 @@ fn punt<F: Frame, T: Tables>(
 }
 
 #[inline(always)]
-fn forward<F: Frame, T: Tables>(
+fn forward<V: Family, F: Frame, T: Tables>(
     frame: &mut F,
     packet: &Packet,
+    settings: &Settings,
     tables: &T,
     ingress: u32,
     now: u64,
     owner: &Owner,
 ) -> Decision {
     let Some(slot) = tables.slot(owner.slot) else { return Decision::drop(Reason::NotSetUp) };
+    let threshold = settings.ack_storm_threshold.load();
+    if storm::is_one_too_many(packet, owner.direction, slot, threshold, now) {
+        return Decision::drop(Reason::AckStorm);
+    }
     let (hop, reason) = match owner.direction {
         Direction::Inbound
             if packet.tcp.flags.contains(Flags::SYN)
@@ -283,22 +320,58 @@ fn forward<F: Frame, T: Tables>(
     let Some(next_hop) = tables.next_hop(hop) else {
         return Decision::drop(Reason::NextHopMissing);
     };
-    let spliced = match splice(frame, packet, owner.direction, slot, next_hop, now) {
+    let spliced = match splice_as::<V, F>(frame, packet, owner.direction, slot, next_hop, now) {
         Ok(spliced) => spliced,
         Err(reason) => return Decision::drop(reason),
     };
     if let Some(state) = spliced.changed {
-        let header = RecordHeader {
-            kind: RecordKind::StateChanged as u16,
-            interface: ingress,
-            slot: owner.slot,
-            generation: slot.generation.load(),
-            detail: state as u32,
-            time: now,
-            ..RecordHeader::default()
-        };
-        // A hint: when the ring is full the engine finds out when the session's timer fires.
-        let _ = tables.punt(Ring::Proven, &header, frame);
+        tell(frame, tables, ingress, now, &Change { slot, index: owner.slot, state });
     }
     Decision::send(spliced.interface, reason)
+}
+
+/// The real server refuses a SYN on a session that the client has given up: neither of them knows
+/// it any more. The refusal stays here, so that the client's next SYN starts anew.
+#[inline(always)]
+fn close<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    ingress: u32,
+    now: u64,
+    owner: &Owner,
+) -> Decision {
+    let Some(slot) = tables.slot(owner.slot) else { return Decision::drop(Reason::NotSetUp) };
+    if splice::close(slot) {
+        let state = TcpState::Close;
+        tell(frame, tables, ingress, now, &Change { slot, index: owner.slot, state });
+    }
+    Decision::drop(Reason::RsForgot)
+}
+
+/// A state that a session has just taken.
+struct Change<'a> {
+    slot: &'a Slot,
+    index: u32,
+    state: TcpState,
+}
+
+#[inline(always)]
+fn tell<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    ingress: u32,
+    now: u64,
+    change: &Change<'_>,
+) {
+    let header = RecordHeader {
+        kind: RecordKind::StateChanged as u16,
+        interface: ingress,
+        slot: change.index,
+        generation: change.slot.generation.load(),
+        detail: change.state as u32,
+        time: now,
+        ..RecordHeader::default()
+    };
+    // A hint: when the ring is full the engine finds out when the session's timer fires.
+    let _ = tables.punt(Ring::Proven, &header, frame);
 }

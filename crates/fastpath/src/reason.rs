@@ -66,7 +66,7 @@ counters! {
     /// What became of the packet.
     fn outcome -> Outcome;
     PassNotIp, Passed, "pass_not_ip",
-        "Not IPv4: ARP, IPv6, VLAN-tagged frames and other protocols, left to the kernel.", "";
+        "Neither IPv4 nor IPv6, or behind more than two VLAN tags; left to the kernel.", "";
     PassNotOurs, Passed, "pass_not_ours",
         "Not for a service, a session or a local address in use; left to the kernel.", "";
     Cookie, Served, "synproxy_cookie_sent",
@@ -81,6 +81,10 @@ counters! {
         "A segment of a session was translated and sent to the real server.", "";
     ForwardOut, Served, "forward_out",
         "A segment of a session was translated and sent to the client.", "";
+    IcmpIn, Served, "icmp_in",
+        "An ICMP error about a session was translated and sent to the real server.", "";
+    IcmpOut, Served, "icmp_out",
+        "An ICMP error about a session was translated and sent to the client.", "";
     PuntClient, Served, "punt_client",
         "A client's segment went to the engine because its session is not established.", "";
     PuntRealServer, Served, "punt_real_server",
@@ -95,8 +99,22 @@ counters! {
     NoDestination, Dropped, "synproxy_no_dest",
         "A SYN to a service none of whose real servers takes connections.",
         "Give a real server of the service a weight above 0.";
+    NoDestinationUnproxied, Dropped, "no_dest",
+        "A SYN to a service without the proxy none of whose real servers takes connections.",
+        "Give a real server of the service a weight above 0.";
+    SynMalformed, Dropped, "synproxy_syn_malformed",
+        "A SYN to a proxied service whose TCP options run over the header or have a wrong length.", "";
+    SynHeartbeat, Dropped, "synproxy_syn_heartbeat",
+        "A SYN to a proxied service while the daemon is gone or stuck.",
+        "Start the daemon again, or see why it does not answer.";
+    SynResizeFailed, Dropped, "synproxy_syn_resize_failed",
+        "A SYN to a proxied service that the driver left no room to answer in.", "";
     SynLimited, Dropped, "synproxy_syn_limited",
         "A second SYN within a second on an established session.", "";
+    AckStorm, Dropped, "synproxy_ackstorm",
+        "A bare ACK of a loop in which both sides repeat themselves; dropping it ends the loop.", "";
+    RsForgot, Dropped, "synproxy_rs_forgot",
+        "A real server refused a SYN on an established session that it had lost; the session was closed, and the client's next SYN starts anew.", "";
     OptionsMalformed, Dropped, "tcp_options_malformed",
         "TCP options run over the header or have a wrong length.", "";
     TcpDrop, Dropped, "defence_tcp_drop",
@@ -106,7 +124,7 @@ counters! {
         "UDP to a VIP without a UDP service on that port.",
         "If the VIP serves UDP itself, set `defence_udp_drop = false` under [policy].";
     FragmentDrop, Dropped, "defence_ip_frag_drop",
-        "A fragment of TCP, UDP or ICMP to a VIP.",
+        "A fragment of TCP, UDP or ICMP to a VIP or a local address.",
         "If clients fragment for good reason, set `defence_ip_frag_drop = false` under [policy].";
     FlagsImpossible, Dropped, "tcp_flags_impossible",
         "A combination of TCP flags that no TCP sends: null, Xmas, SYN+FIN and the like.", "";
@@ -117,6 +135,11 @@ counters! {
         "If it rises steadily, look for a broken cable, switch or network card.";
     IpOptions, Dropped, "ip_options",
         "An IPv4 header with options, to a service or a session.", "";
+    ExtensionHeader, Dropped, "ip6_extension_header",
+        "An IPv6 packet with an extension header to a VIP or a local address.", "";
+    IcmpInvalid, Dropped, "icmp_invalid",
+        "An ICMP error about a session whose quoted sequence number the session does not have in flight.",
+        "Many are an attack that tries to slow sessions down, and nothing need be done.";
     TcpMalformed, Dropped, "tcp_header_malformed",
         "A TCP header whose length contradicts the packet.", "";
     NotOurMac, Dropped, "not_our_mac",
@@ -125,7 +148,7 @@ counters! {
     LocalNoSession, Dropped, "local_no_session",
         "To a port of a local address that no session uses: late segments of a real server.", "";
     HeartbeatStale, Dropped, "heartbeat_stale",
-        "A new connection while the daemon is gone or stuck; established ones go on.",
+        "An ACK that completes a handshake, or a SYN to a service without the proxy, while the daemon is gone or stuck; established sessions go on.",
         "Start the daemon again, or see why it does not answer.";
     RingFullProven, Dropped, "ring_full_proven",
         "The ring for proven traffic was full.",
@@ -144,7 +167,7 @@ counters! {
         "The packet is larger than the MTU of the interface it must leave by.",
         "Give the interfaces on both sides one MTU, or lower `init_mss`.";
     ResizeFailed, Dropped, "resize_failed",
-        "The driver left no room to lengthen a frame.", "";
+        "The driver left no room to put VLAN tags on a frame.", "";
     NotSetUp, Dropped, "not_set_up",
         "The program met an empty table; it is being set up or torn down.", "";
 }

@@ -5,24 +5,16 @@
 //! aligned timestamps for anything else. Places of options that are not sent hold NOPs.
 
 use seawall_wire::checksum::Sum;
-use seawall_wire::ethernet::{self, EtherType, MacAddr};
-use seawall_wire::ipv4::{self, DONT_FRAGMENT, Protocol};
+use seawall_wire::ipv4::Protocol;
 use seawall_wire::tcp::option::ALIGNED_TIMESTAMPS;
 use seawall_wire::tcp::{self, Flags};
 use seawall_wire::{Bytes, SeqNumber};
 
+use crate::family::{Family, OwnHeader, V4, V6, Version};
 use crate::layout::NO_SCALE;
+use crate::link::Link;
 use crate::options::Timestamps;
 use crate::{Frame, Tuple};
-
-/// Where a frame goes on its link.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Link {
-    /// Our MAC.
-    pub source: MacAddr,
-    /// The next hop's MAC.
-    pub destination: MacAddr,
-}
 
 /// The options of a SYN or SYN/ACK.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,30 +56,46 @@ const SACK_PERMITTED_TIMESTAMPS: u32 = 0x0402_080a;
 const NOPS_SACK_PERMITTED: u32 = 0x0101_0402;
 const NOP_WINDOW_SCALE: u32 = 0x0103_0300;
 
-const L4: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
-const OPTIONS: usize = L4 + tcp::HEADER_LEN;
-
-/// Makes `frame` this segment, whatever it was. `None` if it cannot be resized or the tuple is
-/// not IPv4; then the frame must not be sent.
-#[inline(always)]
+/// Makes `frame` this segment, whatever it was, over the IP version of its tuple. `None` if it
+/// cannot be resized; then the frame must not be sent.
 #[must_use]
 pub fn write<F: Frame>(frame: &mut F, segment: &Segment) -> Option<()> {
-    let source = segment.tuple.source.address.as_v4()?;
-    let destination = segment.tuple.destination.address.as_v4()?;
+    match Version::of(segment.tuple.source.address) {
+        Version::V4 => write_as::<V4, F>(frame, segment),
+        Version::V6 => write_as::<V6, F>(frame, segment),
+    }
+}
+
+/// [`write`] for a tuple of version `V`.
+#[inline(always)]
+#[must_use]
+pub fn write_as<V: Family, F: Frame>(frame: &mut F, segment: &Segment) -> Option<()> {
+    let header = OwnHeader {
+        source: segment.tuple.source.address,
+        destination: segment.tuple.destination.address,
+        payload_len: 0,
+        ttl: segment.ttl,
+    };
+    if !V::has(header.source) || !V::has(header.destination) {
+        return None;
+    }
     let options_len = match (segment.syn.is_some(), segment.timestamps.is_some()) {
         (true, true) => 20,
         (true, false) | (false, true) => 12,
         (false, false) => 0,
     };
-    frame.resize(OPTIONS + options_len)?;
+    let l3 = frame.opaque(segment.link.len()) & 0x1f;
+    let l4 = l3 + V::HEADER_LEN;
+    let at_options = l4 + tcp::HEADER_LEN;
+    frame.resize(at_options + options_len)?;
 
     let tcp_len = (tcp::HEADER_LEN + options_len) as u16;
-    write_headers(frame, segment, (source, destination), tcp_len)?;
+    let header = OwnHeader { payload_len: tcp_len, ..header };
+    segment.link.write(frame, V::ETHERTYPE)?;
+    V::write(frame, l3, &header)?;
 
     let offset_flags = tcp_len << 10 | segment.flags.0;
-    let sum = Sum::new()
-        .dword(source)
-        .dword(destination)
+    let sum = V::sum_addresses(Sum::new(), &header)
         .word(Protocol::TCP.0 as u16)
         .word(tcp_len)
         .dword(segment.tuple.ports())
@@ -116,7 +124,8 @@ pub fn write<F: Frame>(frame: &mut F, segment: &Segment) -> Option<()> {
                 timestamps.echo,
                 window_scale(syn),
             ];
-            header.checksum = frame.window::<20>(OPTIONS).map(|mut to| put(&mut to, words, sum))?;
+            header.checksum =
+                frame.window::<20>(at_options).map(|mut to| put(&mut to, words, sum))?;
         }
         (Some(syn), None) => {
             let words = [
@@ -124,47 +133,18 @@ pub fn write<F: Frame>(frame: &mut F, segment: &Segment) -> Option<()> {
                 if syn.sack_permitted { NOPS_SACK_PERMITTED } else { NOPS },
                 window_scale(syn),
             ];
-            header.checksum = frame.window::<12>(OPTIONS).map(|mut to| put(&mut to, words, sum))?;
+            header.checksum =
+                frame.window::<12>(at_options).map(|mut to| put(&mut to, words, sum))?;
         }
         (None, Some(_)) => {
             let words = [ALIGNED_TIMESTAMPS, timestamps.value, timestamps.echo];
-            header.checksum = frame.window::<12>(OPTIONS).map(|mut to| put(&mut to, words, sum))?;
+            header.checksum =
+                frame.window::<12>(at_options).map(|mut to| put(&mut to, words, sum))?;
         }
         (None, None) => header.checksum = sum.finish(),
     }
-    let mut bytes = frame.window::<{ tcp::HEADER_LEN }>(L4)?;
+    let mut bytes = frame.window::<{ tcp::HEADER_LEN }>(l4)?;
     header.write(&mut bytes);
-    Some(())
-}
-
-#[inline(always)]
-fn write_headers<F: Frame>(
-    frame: &mut F,
-    segment: &Segment,
-    (source, destination): (u32, u32),
-    tcp_len: u16,
-) -> Option<()> {
-    let mut bytes = frame.window::<{ OPTIONS }>(0)?;
-    ethernet::Header {
-        destination: segment.link.destination,
-        source: segment.link.source,
-        ethertype: EtherType::IPV4,
-    }
-    .write(&mut bytes);
-    ipv4::Header {
-        version: 4,
-        header_len: ipv4::HEADER_LEN as u8,
-        tos: 0,
-        total_len: ipv4::HEADER_LEN as u16 + tcp_len,
-        ident: 0,
-        fragment: DONT_FRAGMENT,
-        ttl: segment.ttl,
-        protocol: Protocol::TCP,
-        checksum: 0,
-        source,
-        destination,
-    }
-    .write(&mut At::<{ ethernet::HEADER_LEN }, _>(&mut bytes));
     Some(())
 }
 
@@ -182,39 +162,4 @@ fn put<const N: usize>(to: &mut impl Bytes, words: [u32; N], mut sum: Sum) -> u1
         at += 1;
     }
     sum.finish()
-}
-
-/// The same run of bytes, seen from `OFFSET` on.
-struct At<'a, const OFFSET: usize, B>(&'a mut B);
-
-impl<const OFFSET: usize, B: Bytes> Bytes for At<'_, OFFSET, B> {
-    #[inline(always)]
-    fn u8(&self, at: usize) -> u8 {
-        self.0.u8(OFFSET + at)
-    }
-
-    #[inline(always)]
-    fn u16(&self, at: usize) -> u16 {
-        self.0.u16(OFFSET + at)
-    }
-
-    #[inline(always)]
-    fn u32(&self, at: usize) -> u32 {
-        self.0.u32(OFFSET + at)
-    }
-
-    #[inline(always)]
-    fn set_u8(&mut self, at: usize, value: u8) {
-        self.0.set_u8(OFFSET + at, value);
-    }
-
-    #[inline(always)]
-    fn set_u16(&mut self, at: usize, value: u16) {
-        self.0.set_u16(OFFSET + at, value);
-    }
-
-    #[inline(always)]
-    fn set_u32(&mut self, at: usize, value: u32) {
-        self.0.set_u32(OFFSET + at, value);
-    }
 }

@@ -3,6 +3,7 @@
 use seawall_wire::SeqNumber;
 use seawall_wire::tcp::Flags;
 
+use crate::family::{Family, V4, V6, Version};
 use crate::layout::{NextHop, Slot, Word, flag};
 use crate::packet::Packet;
 use crate::translate::{translate, window_bytes};
@@ -26,7 +27,6 @@ pub struct Spliced {
 ///
 /// # Errors
 /// The reason to drop it; the frame may have changed, the session has not.
-#[inline(always)]
 pub fn splice<F: Frame>(
     frame: &mut F,
     packet: &Packet,
@@ -35,7 +35,26 @@ pub fn splice<F: Frame>(
     next_hop: &NextHop,
     now: u64,
 ) -> Result<Spliced, Reason> {
-    let interface = translate(frame, packet, direction, slot, slot.state(), next_hop)?;
+    match packet.version() {
+        Version::V4 => splice_as::<V4, F>(frame, packet, direction, slot, next_hop, now),
+        Version::V6 => splice_as::<V6, F>(frame, packet, direction, slot, next_hop, now),
+    }
+}
+
+/// [`splice`] for a segment over version `V`.
+///
+/// # Errors
+/// As [`splice`].
+#[inline(always)]
+pub fn splice_as<V: Family, F: Frame>(
+    frame: &mut F,
+    packet: &Packet,
+    direction: Direction,
+    slot: &Slot,
+    next_hop: &NextHop,
+    now: u64,
+) -> Result<Spliced, Reason> {
+    let interface = translate::<V, F>(frame, packet, direction, slot, slot.state(), next_hop)?;
     record(packet, direction, slot, now);
     Ok(Spliced { interface, changed: advance(packet, direction, slot) })
 }
@@ -45,7 +64,7 @@ pub fn splice<F: Frame>(
 fn record(packet: &Packet, direction: Direction, slot: &Slot, now: u64) {
     let flow = slot.flow(direction);
     flow.packets.store(flow.packets.load().wrapping_add(1));
-    flow.bytes.store(flow.bytes.load().wrapping_add(packet.ip.total_len as u64));
+    flow.bytes.store(flow.bytes.load().wrapping_add(packet.ip.len as u64));
     flow.last_seen.store(now);
     if packet.tcp.flags.contains(Flags::ACK) && !packet.tcp.flags.contains(Flags::RST) {
         let ack = match direction {
@@ -103,11 +122,23 @@ fn advance(packet: &Packet, direction: Direction, slot: &Slot) -> Option<TcpStat
             return None;
         }
         if slot.word.replace_if(bits, Word { state: next, ..word }.to_bits()) {
-            slot.punted.store(0);
+            slot.allow_punts();
             return Some(next);
         }
     }
     None
+}
+
+/// Closes an established session; says whether this call did.
+#[inline(always)]
+pub(crate) fn close(slot: &Slot) -> bool {
+    let bits = slot.word.load();
+    let word = Word::from_bits(bits);
+    if word.state != TcpState::Established {
+        return false;
+    }
+    slot.allow_punts();
+    slot.word.replace_if(bits, Word { state: TcpState::Close, ..word }.to_bits())
 }
 
 /// Whether the segment shows that the client of a service without the proxy has heard the real

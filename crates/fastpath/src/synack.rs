@@ -4,10 +4,11 @@ use seawall_wire::SeqNumber;
 use seawall_wire::tcp::Flags;
 
 use crate::cookie::{self, Claim, Offer};
+use crate::family::Family;
 use crate::layout::{NO_SCALE, ServiceEntry, Settings, switch};
 use crate::options::{self, Timestamps};
 use crate::packet::Packet;
-use crate::segment::{self, Link, Segment, SynOptions};
+use crate::segment::{self, Segment, SynOptions};
 use crate::{Frame, Reason, Tuple};
 
 /// Largest window that a SYN/ACK can offer: it is never scaled (RFC 7323, section 2.2).
@@ -21,7 +22,7 @@ const INITIAL_SEGMENTS: u32 = 10;
 /// # Errors
 /// The reason to drop it; the frame may have changed.
 #[inline(always)]
-pub fn answer<F: Frame>(
+pub fn answer<V: Family, F: Frame>(
     frame: &mut F,
     packet: &Packet,
     settings: &Settings,
@@ -29,7 +30,7 @@ pub fn answer<F: Frame>(
     now: u64,
 ) -> Result<(), Reason> {
     let Ok(offered) = options::parse(frame, packet) else {
-        return Err(Reason::OptionsMalformed);
+        return Err(Reason::SynMalformed);
     };
     let switches = settings.switches.load();
     let our_scale = settings.window_scale.load() as u8;
@@ -38,10 +39,10 @@ pub fn answer<F: Frame>(
         && !service.has(ServiceEntry::NO_WINDOW_SCALE);
     let mss = match offered.mss {
         Some(mss) => mss,
-        None => cookie::DEFAULT_MSS,
+        None => V::DEFAULT_MSS,
     };
     let offer = Offer {
-        mss_class: cookie::mss_class(mss),
+        mss_class: cookie::mss_class(V::MSS_CLASSES, mss),
         window_scale: if scaled { offered.window_scale } else { NO_SCALE },
         sack: offered.sack_permitted
             && switches & switch::SACK != 0
@@ -66,10 +67,10 @@ pub fn answer<F: Frame>(
     let ours = settings.init_mss.load();
     // What the client can take says nothing of what we can, but a path that is narrow one way
     // mostly is both ways (LVS does the same); no path is narrower than the default.
-    let mss = if mss < cookie::DEFAULT_MSS { cookie::DEFAULT_MSS as u32 } else { mss as u32 };
+    let mss = if mss < V::DEFAULT_MSS { V::DEFAULT_MSS as u32 } else { mss as u32 };
     let mss = if mss < ours { mss } else { ours };
     let segment = Segment {
-        link: Link { source: packet.ethernet.destination, destination: packet.ethernet.source },
+        link: packet.link.reversed(),
         tuple: Tuple { source: packet.tuple.destination, destination: packet.tuple.source },
         seq: cookie::make(settings, &packet.tuple, claim),
         ack: SeqNumber(packet.tcp.seq.0).add(1),
@@ -83,9 +84,9 @@ pub fn answer<F: Frame>(
         }),
         timestamps,
     };
-    match segment::write(frame, &segment) {
+    match segment::write_as::<V, F>(frame, &segment) {
         Some(()) => Ok(()),
-        None => Err(Reason::ResizeFailed),
+        None => Err(Reason::SynResizeFailed),
     }
 }
 

@@ -5,14 +5,14 @@
 //! `seq += d`, `ack -= f`, SACK edges `-= f`, TSval `+= b`, TSecr `-= a`. All wrap. Checksums
 //! are updated incrementally, so a segment that came in corrupt leaves corrupt.
 
+use seawall_wire::Bytes;
 use seawall_wire::checksum::Update;
-use seawall_wire::ethernet::{self, EtherType};
-use seawall_wire::ipv4::Protocol;
 use seawall_wire::tcp::option::{ALIGNED_TIMESTAMPS, END, NOP, SACK, TIMESTAMPS, TIMESTAMPS_LEN};
 use seawall_wire::tcp::{Flags, HEADER_LEN, MAX_HEADER_LEN};
-use seawall_wire::{Bytes, ipv4};
 
+use crate::family::{Family, Ip, Readdress};
 use crate::layout::{NO_SCALE, NextHop, Scales, Slot, Word, flag};
+use crate::link::Link;
 use crate::packet::Packet;
 use crate::{Direction, Frame, Reason};
 
@@ -31,7 +31,7 @@ struct Deltas {
 /// # Errors
 /// The reason to drop it; the frame may have changed.
 #[inline(always)]
-pub fn translate<F: Frame>(
+pub fn translate<V: Family, F: Frame>(
     frame: &mut F,
     packet: &Packet,
     direction: Direction,
@@ -39,21 +39,18 @@ pub fn translate<F: Frame>(
     word: Word,
     next_hop: &NextHop,
 ) -> Result<u32, Reason> {
-    let Some(destination) = next_hop.destination() else { return Err(Reason::NextHopMissing) };
-    if packet.ip.ttl <= 1 {
-        return Err(Reason::TtlExceeded);
-    }
-    if packet.ip.total_len as u32 > next_hop.mtu.load() {
-        return Err(Reason::MtuExceeded);
-    }
+    let link = onward(&packet.ip, next_hop)?;
     let deltas = deltas(packet, direction, slot, word);
     let to = slot.translated(direction);
-    let (Some(source), Some(target)) = (to.source.address.as_v4(), to.destination.address.as_v4())
-    else {
-        return Err(Reason::NotSetUp);
+    let readdress = Readdress {
+        source: to.source.address,
+        destination: to.destination.address,
+        ttl: packet.ip.ttl.wrapping_sub(1),
     };
-    let addresses =
-        Update::new().dword(packet.ip.source, source).dword(packet.ip.destination, target);
+    if !V::has(readdress.source) || !V::has(readdress.destination) {
+        return Err(Reason::NotSetUp);
+    }
+    let addresses = V::update(Update::new(), &packet.ip, &readdress);
     let Ok(options) = translate_options(frame, packet, deltas, addresses) else {
         return Err(Reason::OptionsMalformed);
     };
@@ -81,26 +78,47 @@ pub fn translate<F: Frame>(
         return Err(Reason::TcpMalformed);
     };
 
-    let protocol = Protocol::TCP.0 as u16;
-    let (old, new) = ((packet.ip.ttl as u16) << 8, ((packet.ip.ttl - 1) as u16) << 8);
-    let checksum = addresses.word(old | protocol, new | protocol).apply(packet.ip.checksum);
-    let Some(()) = frame.window::<{ ipv4::HEADER_LEN }>(packet.l3).map(|mut bytes| {
-        bytes.set_u8(8, packet.ip.ttl - 1);
-        bytes.set_u16(10, checksum);
-        bytes.set_u32(12, source);
-        bytes.set_u32(16, target);
-    }) else {
+    let Some(()) = V::readdress(frame, packet.l3, &packet.ip, &readdress) else {
         return Err(Reason::IpMalformed);
     };
-
-    let ethernet =
-        ethernet::Header { destination, source: next_hop.source(), ethertype: EtherType::IPV4 };
-    let Some(()) =
-        frame.window::<{ ethernet::HEADER_LEN }>(0).map(|mut bytes| ethernet.write(&mut bytes))
-    else {
-        return Err(Reason::IpMalformed);
-    };
+    relink::<V, F>(frame, packet.l3, link)?;
     Ok(next_hop.interface.load())
+}
+
+/// The link header with which a packet goes on to `next_hop`.
+///
+/// # Errors
+/// Why it cannot.
+#[inline(always)]
+pub(crate) fn onward(ip: &Ip, next_hop: &NextHop) -> Result<Link, Reason> {
+    let Some(destination) = next_hop.destination() else { return Err(Reason::NextHopMissing) };
+    if ip.ttl <= 1 {
+        return Err(Reason::TtlExceeded);
+    }
+    if ip.len > next_hop.mtu.load() {
+        return Err(Reason::MtuExceeded);
+    }
+    Ok(Link { destination, source: next_hop.source(), tags: next_hop.tags() })
+}
+
+/// Gives `frame`, whose IP header is at `l3`, another link header.
+///
+/// # Errors
+/// The reason to drop it; the frame may have changed.
+#[inline(always)]
+pub(crate) fn relink<V: Family, F: Frame>(
+    frame: &mut F,
+    l3: usize,
+    link: Link,
+) -> Result<(), Reason> {
+    let grow = (link.len() as i32).wrapping_sub(l3 as i32);
+    if grow != 0 && frame.grow_head(grow).is_none() {
+        return Err(Reason::ResizeFailed);
+    }
+    match link.write(frame, V::ETHERTYPE) {
+        Some(()) => Ok(()),
+        None => Err(Reason::IpMalformed),
+    }
 }
 
 /// What is not to be translated gets a delta of zero: branches in the walk over the options would

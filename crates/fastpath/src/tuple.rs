@@ -2,28 +2,28 @@
 
 use crate::siphash::{self, Key};
 
-/// An IPv4 or IPv6 address as four words in host order; IPv4 is mapped (RFC 4291, section
+/// An IPv4 or IPv6 address as two words in host order; IPv4 is mapped (RFC 4291, section
 /// 2.5.5.2), so that one comparison and one table serve both families.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(C)]
-pub struct Addr(pub [u32; 4]);
+pub struct Addr(pub [u64; 2]);
 
-const MAPPED: u32 = 0xffff;
+const MAPPED: u64 = 0xffff;
 
 impl Addr {
     /// The mapped form of an IPv4 address in host order.
     #[inline(always)]
     #[must_use]
     pub const fn v4(address: u32) -> Self {
-        Self([0, 0, MAPPED, address])
+        Self([0, MAPPED << 32 | address as u64])
     }
 
     /// The IPv4 address in host order, if it is one.
     #[inline(always)]
     #[must_use]
     pub const fn as_v4(self) -> Option<u32> {
-        let [a, b, c, d] = self.0;
-        if a == 0 && b == 0 && c == MAPPED { Some(d) } else { None }
+        let [high, low] = self.0;
+        if high == 0 && low >> 32 == MAPPED { Some(low as u32) } else { None }
     }
 }
 
@@ -34,14 +34,14 @@ impl From<core::net::IpAddr> for Addr {
             core::net::IpAddr::V6(v6) => v6,
         };
         let bits = octets.to_bits();
-        Self([(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32])
+        Self([(bits >> 64) as u64, bits as u64])
     }
 }
 
 impl From<Addr> for core::net::IpAddr {
     fn from(address: Addr) -> Self {
-        let [a, b, c, d] = address.0.map(u128::from);
-        core::net::Ipv6Addr::from_bits(a << 96 | b << 64 | c << 32 | d).to_canonical()
+        let [high, low] = address.0.map(u128::from);
+        core::net::Ipv6Addr::from_bits(high << 64 | low).to_canonical()
     }
 }
 
@@ -93,16 +93,7 @@ impl Tuple {
             (Some(source), Some(destination)) => {
                 siphash::hash(key, [join(source, destination), self.ports() as u64])
             }
-            _ => siphash::hash(
-                key,
-                [
-                    join(s[0], s[1]),
-                    join(s[2], s[3]),
-                    join(d[0], d[1]),
-                    join(d[2], d[3]),
-                    self.ports() as u64,
-                ],
-            ),
+            _ => siphash::hash(key, [s[0], s[1], d[0], d[1], self.ports() as u64]),
         }
     }
 
@@ -117,17 +108,7 @@ impl Tuple {
             (Some(source), Some(destination)) => {
                 siphash::mac(key, [join(source, destination), ports, last])
             }
-            _ => siphash::mac(
-                key,
-                [
-                    join(s[0], s[1]),
-                    join(s[2], s[3]),
-                    join(d[0], d[1]),
-                    join(d[2], d[3]),
-                    ports,
-                    last,
-                ],
-            ),
+            _ => siphash::mac(key, [s[0], s[1], d[0], d[1], ports, last]),
         }
     }
 }

@@ -13,12 +13,16 @@ pub trait Bytes {
     fn u16(&self, at: usize) -> u16;
     /// The big-endian 32-bit word at `at`, in host order.
     fn u32(&self, at: usize) -> u32;
+    /// The big-endian 64-bit word at `at`, in host order.
+    fn u64(&self, at: usize) -> u64;
     /// Writes the byte at `at`.
     fn set_u8(&mut self, at: usize, value: u8);
     /// Writes `value` as a big-endian 16-bit word at `at`.
     fn set_u16(&mut self, at: usize, value: u16);
     /// Writes `value` as a big-endian 32-bit word at `at`.
     fn set_u32(&mut self, at: usize, value: u32);
+    /// Writes `value` as a big-endian 64-bit word at `at`.
+    fn set_u64(&mut self, at: usize, value: u64);
 }
 
 impl Bytes for [u8] {
@@ -49,6 +53,16 @@ impl Bytes for [u8] {
 
     #[inline(always)]
     fn set_u32(&mut self, at: usize, value: u32) {
+        write(self, at, value.to_be_bytes());
+    }
+
+    #[inline(always)]
+    fn u64(&self, at: usize) -> u64 {
+        read::<8>(self, at).map_or(0, u64::from_be_bytes)
+    }
+
+    #[inline(always)]
+    fn set_u64(&mut self, at: usize, value: u64) {
         write(self, at, value.to_be_bytes());
     }
 }
@@ -83,6 +97,16 @@ impl<B: Bytes + ?Sized> Bytes for &mut B {
     fn set_u32(&mut self, at: usize, value: u32) {
         (**self).set_u32(at, value);
     }
+
+    #[inline(always)]
+    fn u64(&self, at: usize) -> u64 {
+        (**self).u64(at)
+    }
+
+    #[inline(always)]
+    fn set_u64(&mut self, at: usize, value: u64) {
+        (**self).set_u64(at, value);
+    }
 }
 
 fn read<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -107,6 +131,9 @@ mod tests {
         bytes[..].set_u8(7, 7);
         assert_eq!(bytes, [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!((bytes[..].u32(1), bytes[..].u16(5), bytes[..].u8(7)), (0x0102_0304, 0x0506, 7));
+        assert_eq!(bytes[..].u64(0), 0x0001_0203_0405_0607);
+        bytes[..].set_u64(0, 0x0807_0605_0403_0201);
+        assert_eq!(bytes, [8, 7, 6, 5, 4, 3, 2, 1]);
     }
 
     #[test]

@@ -30,6 +30,12 @@ impl Sum {
         Self(self.0 + (dword >> 16) as u64 + (dword & 0xffff) as u64)
     }
 
+    /// Adds a 64-bit word at an even offset.
+    #[inline(always)]
+    pub const fn qword(self, qword: u64) -> Self {
+        self.dword((qword >> 32) as u32).dword(qword as u32)
+    }
+
     /// Adds a run of bytes that starts at an even offset; an odd last byte is padded with zero.
     pub fn bytes(self, bytes: &[u8]) -> Self {
         let mut sum = self;
@@ -84,6 +90,12 @@ impl Update {
         )
     }
 
+    /// A 64-bit word at an even offset went from `old` to `new`.
+    #[inline(always)]
+    pub const fn qword(self, old: u64, new: u64) -> Self {
+        self.dword((old >> 32) as u32, (new >> 32) as u32).dword(old as u32, new as u32)
+    }
+
     /// A 32-bit word at offset `at`, even or odd, went from `old` to `new`. At an odd one its
     /// bytes count in the other half of the 16-bit words, which in ones' complement is a swap
     /// (RFC 1071, section 2 (B)).
@@ -129,6 +141,14 @@ mod tests {
     fn the_example_of_rfc_1071() {
         let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
         assert_eq!(Sum::new().bytes(&bytes).finish(), !0xddf2);
+    }
+
+    #[test]
+    fn a_qword_is_two_dwords() {
+        let (old, new) = (0x0123_4567_89ab_cdef_u64, 0xfedc_ba98_0000_ffff_u64);
+        assert_eq!(Sum::new().qword(old).finish(), oracle(&old.to_be_bytes()));
+        let before = oracle(&old.to_be_bytes());
+        assert_eq!(Update::new().qword(old, new).apply(before), oracle(&new.to_be_bytes()));
     }
 
     proptest! {

@@ -13,6 +13,79 @@ pub struct EtherType(pub u16);
 impl EtherType {
     /// IPv4.
     pub const IPV4: Self = Self(0x0800);
+    /// IPv6.
+    pub const IPV6: Self = Self(0x86dd);
+    /// A VLAN tag (IEEE 802.1Q).
+    pub const VLAN: Self = Self(0x8100);
+    /// A service VLAN tag, the outer of two (IEEE 802.1ad).
+    pub const SERVICE_VLAN: Self = Self(0x88a8);
+
+    /// Whether a VLAN tag stands here.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_tag(self) -> bool {
+        self.0 == Self::VLAN.0 || self.0 == Self::SERVICE_VLAN.0
+    }
+}
+
+/// Length of a VLAN tag in bytes.
+pub const TAG_LEN: usize = 4;
+/// VLAN tags that a frame may have here.
+pub const MAX_TAGS: usize = 2;
+
+/// Up to [`MAX_TAGS`] VLAN tags, the outer one first; each its EtherType and its control
+/// information (priority, DEI, VLAN identifier) in one word, 0 for none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Tags {
+    /// The outer tag.
+    pub outer: u32,
+    /// The inner tag; 0 where there is no outer one.
+    pub inner: u32,
+}
+
+impl Tags {
+    /// No tag.
+    pub const NONE: Self = Self { outer: 0, inner: 0 };
+
+    /// The word of a tag.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(ethertype: EtherType, control: u16) -> u32 {
+        (ethertype.0 as u32) << 16 | control as u32
+    }
+
+    /// How many bytes they take.
+    #[inline(always)]
+    #[must_use]
+    pub const fn len(self) -> usize {
+        ((self.outer != 0) as usize + (self.inner != 0) as usize) * TAG_LEN
+    }
+
+    /// Whether there is none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.outer == 0
+    }
+
+    /// The same without priorities: which VLAN it is.
+    #[must_use]
+    pub const fn identity(self) -> Self {
+        const WITHOUT_PRIORITY: u32 = 0xffff_0fff;
+        Self { outer: self.outer & WITHOUT_PRIORITY, inner: self.inner & WITHOUT_PRIORITY }
+    }
+
+    /// These tags around one more on the inside; `None` if there are too many.
+    #[must_use]
+    pub const fn with(self, tag: u32) -> Option<Self> {
+        if self.outer == 0 {
+            Some(Self { outer: tag, inner: 0 })
+        } else if self.inner == 0 {
+            Some(Self { outer: self.outer, inner: tag })
+        } else {
+            None
+        }
+    }
 }
 
 /// A 48-bit hardware address.
@@ -84,7 +157,7 @@ impl Header {
 
 #[cfg(test)]
 mod tests {
-    use super::{EtherType, Header, MacAddr};
+    use super::{EtherType, Header, MacAddr, Tags};
 
     #[test]
     fn a_frame_by_hand() {
@@ -96,5 +169,18 @@ mod tests {
         let mut out = [0u8; 14];
         header.write(&mut out[..]);
         assert_eq!(out, bytes);
+    }
+
+    #[test]
+    fn tags_nest() {
+        let service = Tags::word(EtherType::SERVICE_VLAN, 0x6064);
+        let customer = Tags::word(EtherType::VLAN, 0x0005);
+        let one = Tags::NONE.with(service).unwrap();
+        let two = one.with(customer).unwrap();
+        assert_eq!((Tags::NONE.len(), one.len(), two.len()), (0, 4, 8));
+        assert_eq!((two.outer, two.inner), (0x88a8_6064, 0x8100_0005));
+        assert_eq!(two.identity().outer, 0x88a8_0064);
+        assert_eq!(two.with(customer), None);
+        assert!(EtherType::VLAN.is_tag() && !EtherType::IPV6.is_tag());
     }
 }

@@ -18,6 +18,25 @@ impl Protocol {
     pub const TCP: Self = Self(6);
     /// UDP (RFC 768).
     pub const UDP: Self = Self(17);
+    /// IPv6 hop-by-hop options (RFC 8200, section 4.3).
+    pub const HOP_BY_HOP: Self = Self(0);
+    /// IPv6 routing header (RFC 8200, section 4.4).
+    pub const ROUTING: Self = Self(43);
+    /// IPv6 fragment header (RFC 8200, section 4.5).
+    pub const FRAGMENT: Self = Self(44);
+    /// ICMPv6 (RFC 4443).
+    pub const ICMPV6: Self = Self(58);
+    /// IPv6 destination options (RFC 8200, section 4.6).
+    pub const DESTINATION_OPTIONS: Self = Self(60);
+
+    /// Whether this is an IPv6 extension header that hides what follows it, fragment headers
+    /// aside: of those that IANA lists, all but AH and ESP (51 and 50), which are protocols of
+    /// their own to us.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_extension(self) -> bool {
+        matches!(self.0, 0 | 43 | 60 | 135 | 139 | 140 | 253 | 254)
+    }
 }
 
 /// The "don't fragment" bit of [`Header::fragment`].

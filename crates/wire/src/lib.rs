@@ -12,7 +12,9 @@
 mod bytes;
 pub mod checksum;
 pub mod ethernet;
+pub mod icmp;
 pub mod ipv4;
+pub mod ipv6;
 mod seq;
 pub mod tcp;
 

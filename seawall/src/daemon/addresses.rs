@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use seawall_control::config::Config;
-use seawall_datapath::netlink::{Address, AddressSpec, Link, Netlink, RouteKind};
+use seawall_datapath::netlink::{Address, AddressSpec, Netlink, RouteKind};
+
+use super::interfaces::Interfaces;
 
 /// The addresses that we have added; removed when dropped.
 #[derive(Default)]
@@ -16,7 +18,11 @@ pub(super) struct Added {
 impl Added {
     /// Adds what `config` needs and the host lacks, each to the interface that its subnet is on,
     /// or else the first.
-    pub(super) fn add(config: &Config, links: &[Link], netlink: &mut Netlink) -> Result<Self> {
+    pub(super) fn add(
+        config: &Config,
+        interfaces: &Interfaces,
+        netlink: &mut Netlink,
+    ) -> Result<Self> {
         let mut added = Self::default();
         if !config.manage_addresses {
             return Ok(added);
@@ -32,10 +38,11 @@ impl Added {
             }
             let route = netlink.route_to(address)?;
             let on_subnet = route.kind == RouteKind::Unicast && route.gateway.is_none();
-            let link = links
-                .iter()
-                .find(|link| on_subnet && link.index == route.link_index)
-                .or(links.first())
+            let link = interfaces
+                .get(route.link_index)
+                .filter(|_| on_subnet)
+                .or(interfaces.iter().next())
+                .map(|port| &port.link)
                 .context("no interface to add addresses to")?;
             let prefix_len = if address.is_ipv4() { 32 } else { 128 };
             let link_index = link.index;

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod backend;
+mod interfaces;
 mod reports;
 mod setup;
 
@@ -19,7 +20,7 @@ use seawall_datapath::{
     Injector, Limits, Mode, Rings, SharedMemory, Signal, Signals, Sources, Waiter, Xdp, clock,
     random, requirements,
 };
-use seawall_engine::{Desired, Engine, Gateway, Interface, Request, Secrets};
+use seawall_engine::{Desired, Engine, Gateway, Request, Secrets};
 use seawall_fastpath::cookie::EPOCH_MS;
 use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey};
 use seawall_fastpath::siphash::Key;
@@ -27,6 +28,7 @@ use seawall_wire::ethernet::MacAddr;
 
 use addresses::Added;
 use backend::{Command, Remote};
+use interfaces::Interfaces;
 
 /// Records taken from one ring before the other has its turn.
 const BUDGET: usize = 256;
@@ -47,23 +49,23 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
     requirements::check()?;
     let mut netlink = Netlink::open()?;
-    let links = setup::links(&config, &mut netlink)?;
-    let gateways = setup::gateways(&config, &links, &mut netlink)?;
+    let interfaces = Interfaces::find(&config, &mut netlink)?;
+    let gateways = setup::gateways(&config, &interfaces, &mut netlink)?;
     let server = Server::bind(&config.api.socket)?;
 
     println!("{}", setup::worst_case(&config));
     for notice in config.not_yet_served() {
         println!("note: {notice}");
     }
-    let mut worker = Worker::new(&config, &links, &gateways)?;
-    for link in &links {
+    let mut worker = Worker::new(&config, &interfaces, &gateways)?;
+    for link in interfaces.attached() {
         let mode =
             worker.xdp.attach(link.index).with_context(|| format!("interface {}", link.name))?;
         if matches!(mode, Mode::Generic { .. }) {
             println!("note: {} has no native XDP; the generic mode is slower", link.name);
         }
     }
-    let added = Added::add(&config, &links, &mut netlink)?;
+    let added = Added::add(&config, &interfaces, &mut netlink)?;
 
     let waiter = worker.waiter(&signals)?;
     let (remote, commands) = Remote::new(waiter.waker());
@@ -118,7 +120,7 @@ struct Worker {
     injector: Injector,
     netlink: Netlink,
     monitor: Monitor,
-    links: Vec<Link>,
+    interfaces: Interfaces,
     next_epoch: u64,
     next_probe: u64,
     next_probe_unresolved: u64,
@@ -127,7 +129,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(config: &Config, links: &[Link], gateways: &[Vec<Gateway>]) -> Result<Self> {
+    fn new(config: &Config, interfaces: &Interfaces, gateways: &[Vec<Gateway>]) -> Result<Self> {
         let monitor = Monitor::open()?;
         let limits: Limits = setup::limits(config);
         let mut xdp = Xdp::load(&limits)?;
@@ -159,17 +161,19 @@ impl Worker {
             engine,
             xdp,
             rings,
-            injector: Injector::open(&links.iter().map(|link| link.index).collect::<Vec<_>>())?,
+            injector: Injector::open(
+                &interfaces.attached().map(|link| link.index).collect::<Vec<_>>(),
+            )?,
             netlink: Netlink::open()?,
             monitor,
-            links: links.to_vec(),
+            interfaces: interfaces.clone(),
             next_epoch: now + EPOCH_MS,
             next_probe: now,
             next_probe_unresolved: now,
             overrun: false,
         };
-        for link in links {
-            worker.set_link(link)?;
+        for port in interfaces.iter() {
+            worker.set_link(&port.link)?;
         }
         for (service, gateways) in gateways.iter().enumerate() {
             for (server, gateway) in gateways.iter().enumerate() {
@@ -184,10 +188,14 @@ impl Worker {
         Ok(worker)
     }
 
+    /// Takes note of what an interface is, if it is one of ours.
     fn set_link(&mut self, link: &Link) -> Result<()> {
-        let mac = MacAddr(link.mac);
-        self.engine.set_interface(link.index, Interface { mac, mtu: link.mtu });
-        Ok(self.xdp.set_interface(link.index, InterfaceEntry::new(mac))?)
+        let Some(port) = self.interfaces.update(link) else { return Ok(()) };
+        self.engine.set_interface(link.index, port.interface());
+        if port.is_attached() {
+            self.xdp.set_interface(link.index, InterfaceEntry::new(MacAddr(link.mac)))?;
+        }
+        Ok(())
     }
 
     fn set_service(&mut self, service: u32) -> Result<()> {
@@ -288,12 +296,9 @@ impl Worker {
         while let Some(event) = self.monitor.next_event()? {
             match event {
                 Event::Neighbour(neighbour) => self.learn(&neighbour),
-                Event::Link(link) if self.links.iter().any(|ours| ours.index == link.index) => {
-                    self.set_link(&link)?;
-                }
+                Event::Link(link) => self.set_link(&link)?,
                 Event::Overrun => self.overrun = true,
-                Event::Link(_)
-                | Event::LinkGone { .. }
+                Event::LinkGone { .. }
                 | Event::NeighbourGone { .. }
                 | Event::Address(_)
                 | Event::AddressGone(_)
@@ -325,9 +330,7 @@ impl Worker {
     /// Reads what events have told otherwise.
     fn read_network(&mut self) -> Result<()> {
         for link in self.netlink.links()? {
-            if self.links.iter().any(|ours| ours.index == link.index) {
-                self.set_link(&link)?;
-            }
+            self.set_link(&link)?;
         }
         for neighbour in self.netlink.neighbours()? {
             self.learn(&neighbour);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use seawall_control::config::{self, ConfigError};
 use seawall_control::limits::{Sizes, WorstCaseMemory};
 use seawall_datapath::Limits;
-use seawall_datapath::netlink::{Link, Netlink, Route, RouteKind};
+use seawall_datapath::netlink::{Netlink, Route, RouteKind};
 use seawall_engine::scheduler::Kind;
 use seawall_engine::{
     Config, Engine, Forwarding, Gateway, LocalPool, RealServerSpec, ServiceSpec, StoreLimits,
@@ -16,31 +16,15 @@ use seawall_fastpath::layout::{Bucket, NO_SCALE, Slot, bucket_count, switch};
 use seawall_fastpath::native::NativeMemory;
 use seawall_fastpath::{Addr, TcpState};
 
+use super::interfaces::Interfaces;
+
 /// Bytes of each ring.
 const RING_BYTES: u32 = 16 << 20;
-
-/// The interfaces that the program will run on, in the file's order.
-pub(super) fn links(config: &config::Config, netlink: &mut Netlink) -> Result<Vec<Link>> {
-    let mut links = Vec::new();
-    let mut errors = Vec::new();
-    for interface in &config.interfaces {
-        match netlink.link(&interface.value).context("reading the interfaces")? {
-            Some(link) => links.push(link),
-            None => errors.push(config.error_at(
-                interface.line,
-                format!("there is no interface `{}`", interface.value),
-                "name one that `ip link` lists",
-            )),
-        }
-    }
-    fail_on(errors)?;
-    Ok(links)
-}
 
 /// How each real server is reached, service by service.
 pub(super) fn gateways(
     config: &config::Config,
-    links: &[Link],
+    interfaces: &Interfaces,
     netlink: &mut Netlink,
 ) -> Result<Vec<Vec<Gateway>>> {
     let mut errors = Vec::new();
@@ -49,7 +33,7 @@ pub(super) fn gateways(
         let mut gateways = Vec::new();
         for server in &service.real_servers {
             let route = netlink.route_to(server.address.ip()).context("asking for a route")?;
-            match gateway(&route, server.address.ip(), links) {
+            match gateway(&route, server.address.ip(), interfaces) {
                 Ok(gateway) => gateways.push(gateway),
                 Err((message, remedy)) => {
                     let message = format!("real server {}: {message}", server.address);
@@ -70,7 +54,7 @@ pub(super) fn gateways(
 pub(super) fn gateway(
     route: &Route,
     destination: IpAddr,
-    links: &[Link],
+    interfaces: &Interfaces,
 ) -> Result<Gateway, (String, &'static str)> {
     if route.kind == RouteKind::Local {
         let remedy = "this version forwards only to other machines";
@@ -79,9 +63,11 @@ pub(super) fn gateway(
     if route.kind != RouteKind::Unicast {
         return Err(("there is no route to it".into(), "add a route with `ip route add`"));
     }
-    if !links.iter().any(|link| link.index == route.link_index) {
-        let message =
-            format!("its route leaves by interface {}, not one of ours", route.link_index);
+    if interfaces.get(route.link_index).is_none() {
+        let message = format!(
+            "its route leaves by interface {}, neither one of ours nor a VLAN on one",
+            route.link_index
+        );
         return Err((message, "add that interface to `interfaces`, or change the route"));
     }
     let address = Addr::from(route.gateway.unwrap_or(destination));
@@ -104,7 +90,8 @@ fn used_source(
     ))
 }
 
-fn fail_on(errors: Vec<ConfigError>) -> Result<()> {
+/// Fails if there are errors, with all of them.
+pub(super) fn fail_on(errors: Vec<ConfigError>) -> Result<()> {
     if errors.is_empty() {
         return Ok(());
     }
@@ -170,6 +157,7 @@ pub(super) fn engine_config(config: &config::Config, timestamp_offset: u64) -> C
         },
         timeouts,
         syn_retry: u32::from(proxy.syn_retry),
+        ack_storm_threshold: 10,
         switches: switches.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit),
         init_mss: proxy.init_mss,
         window_scale: if proxy.wscale == 0 { NO_SCALE } else { proxy.wscale },

@@ -21,6 +21,11 @@ pub enum Offload {
     Gso,
     /// Received segments are merged before the stack sees them.
     Gro,
+    /// VLAN tags of received frames are taken away and handed on beside them, where a packet
+    /// program does not see them.
+    VlanReceive,
+    /// VLAN tags are left to the interface to put on; a veth hands them on beside the frame.
+    VlanTransmit,
 }
 
 impl Offload {
@@ -30,6 +35,7 @@ impl Offload {
             Self::Tso => 0x1e,
             Self::Gso => 0x23,
             Self::Gro => 0x2b,
+            Self::VlanReceive | Self::VlanTransmit => 0x25,
         }
     }
 
@@ -39,6 +45,7 @@ impl Offload {
             Self::Tso => 0x1f,
             Self::Gso => 0x24,
             Self::Gro => 0x2c,
+            Self::VlanReceive | Self::VlanTransmit => 0x26,
         }
     }
 
@@ -48,6 +55,17 @@ impl Offload {
             Self::Tso => "TCP segmentation offload",
             Self::Gso => "generic segmentation offload",
             Self::Gro => "generic receive offload",
+            Self::VlanReceive => "VLAN tag stripping",
+            Self::VlanTransmit => "VLAN tag insertion",
+        }
+    }
+
+    /// Its bit where the command is about several (`ETH_FLAG_*`).
+    const fn bit(self) -> Option<u32> {
+        match self {
+            Self::TxChecksum | Self::Tso | Self::Gso | Self::Gro => None,
+            Self::VlanReceive => Some(1 << 8),
+            Self::VlanTransmit => Some(1 << 7),
         }
     }
 }
@@ -89,9 +107,11 @@ unsafe impl Command for DriverInformation {}
 ///
 /// [`Error::Refused`] when there is no such interface or it cannot.
 pub fn set_offload(interface: &str, offload: Offload, enable: Switch) -> Result<()> {
-    let data = match enable {
-        Switch::On => 1,
-        Switch::Off => 0,
+    let data = match (offload.bit(), enable) {
+        (None, Switch::On) => 1,
+        (None, Switch::Off) => 0,
+        (Some(bit), Switch::On) => value(interface, offload)? | bit,
+        (Some(bit), Switch::Off) => value(interface, offload)? & !bit,
     };
     let mut value = Value { command: offload.set_command(), data };
     run(interface, &mut value)
@@ -113,10 +133,15 @@ pub enum Switch {
 ///
 /// [`Error::Refused`] when there is no such interface or it does not tell.
 pub fn offload(interface: &str, offload: Offload) -> Result<bool> {
+    let value = value(interface, offload)?;
+    Ok(value & offload.bit().unwrap_or(u32::MAX) != 0)
+}
+
+fn value(interface: &str, offload: Offload) -> Result<u32> {
     let mut value = Value { command: offload.get_command(), data: 0 };
     run(interface, &mut value)
         .map_err(|source| refused("read", format!("{} of {interface}", offload.name()), source))?;
-    Ok(value.data != 0)
+    Ok(value.data)
 }
 
 /// The name of the driver behind an interface of this thread's namespace: `veth`, `virtio_net`,

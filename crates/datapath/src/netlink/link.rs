@@ -5,7 +5,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        InfoData, InfoKind, InfoVeth, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+        VlanProtocol,
+    },
 };
 
 use super::socket::Subject;
@@ -30,6 +33,19 @@ pub struct Link {
     pub master: Option<u32>,
     /// The other end of a veth, as numbered in *its* namespace.
     pub peer_index: Option<u32>,
+    /// What a VLAN interface is.
+    pub vlan: Option<Vlan>,
+}
+
+/// A VLAN on another interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vlan {
+    /// The interface beneath.
+    pub lower: u32,
+    /// EtherType of its tags: 0x8100 or 0x88a8.
+    pub ethertype: u16,
+    /// VLAN identifier, 1 to 4094.
+    pub id: u16,
 }
 
 /// A pair of virtual Ethernet interfaces to be made.
@@ -211,8 +227,10 @@ impl Link {
             kind: None,
             master: None,
             peer_index: None,
+            vlan: None,
         };
         let mut lower = None;
+        let mut vlan = None;
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -227,12 +245,30 @@ impl Link {
                         LinkInfo::Kind(kind) => Some(kind.to_string()),
                         _ => None,
                     });
+                    vlan = information.iter().find_map(|entry| match entry {
+                        LinkInfo::Data(InfoData::Vlan(attributes)) => Some(tag(attributes)),
+                        _ => None,
+                    });
                 }
                 _ => {}
             }
         }
         // IFLA_LINK is the peer of a veth, but the device beneath of anything else.
         link.peer_index = lower.filter(|_| link.kind.as_deref() == Some("veth"));
+        link.vlan = vlan.zip(lower).map(|((ethertype, id), lower)| Vlan { lower, ethertype, id });
         link
     }
+}
+
+/// EtherType and identifier of a VLAN's tags.
+fn tag(attributes: &[InfoVlan]) -> (u16, u16) {
+    let (mut ethertype, mut id) = (u16::from(VlanProtocol::default()), 0);
+    for attribute in attributes {
+        match attribute {
+            InfoVlan::Id(value) => id = *value,
+            InfoVlan::Protocol(protocol) => ethertype = u16::from(*protocol),
+            _ => {}
+        }
+    }
+    (ethertype, id)
 }

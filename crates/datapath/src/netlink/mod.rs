@@ -19,7 +19,7 @@ mod tests;
 
 pub use address::{Address, AddressSpec};
 pub use ethtool::Offload;
-pub use link::{Link, VethSpec};
+pub use link::{Link, VethSpec, Vlan};
 pub use monitor::{Event, Monitor};
 pub use neighbour::{Neighbour, NeighbourKey, NeighbourState};
 pub use route::{Route, RouteKind, RouteSpec};

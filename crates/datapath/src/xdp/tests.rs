@@ -79,7 +79,12 @@ fn the_object_verifies_in_under_two_seconds() {
         return;
     }
     let xdp = Xdp::load(&LIMITS).unwrap();
-    println!("verified in {:?}, jitted: {}", xdp.verification(), xdp.is_jitted());
+    let instructions = xdp.verified_instructions();
+    println!(
+        "verified in {:?}, {instructions} instructions walked, jitted: {}",
+        xdp.verification(),
+        xdp.is_jitted()
+    );
     assert!(xdp.verification() < Duration::from_secs(2), "{:?}", xdp.verification());
     assert!(xdp.verification() > Duration::ZERO);
     let counters = xdp.counters().unwrap();

@@ -1,7 +1,11 @@
 //! What goes wrong with a frame, by accident or design.
 
-use crate::support::packet::{IP, TCP, seal_ip};
+use seawall_fastpath::family::Version;
+
+use crate::FAMILY;
+use crate::support::packet::{IP, seal_ip};
 use crate::support::random::Random;
+use crate::support::world::TCP;
 
 /// The shortest frame that `BPF_PROG_TEST_RUN` takes: an Ethernet header.
 pub(crate) const SHORTEST: usize = 14;
@@ -11,7 +15,7 @@ pub(crate) const LONGEST: usize = 1_514;
 /// Changes one thing in `frame`, which has whole IP and TCP headers; the IP checksum stays right
 /// where that lets the frame get further.
 pub(crate) fn damage(random: &mut Random, frame: &mut Vec<u8>) -> &'static str {
-    let (what, seal) = match random.below(14) {
+    let (what, seal) = match random.below(15) {
         0 => {
             let at = random.below(frame.len().min(74));
             frame[at] ^= 1 << random.below(8);
@@ -34,8 +38,12 @@ pub(crate) fn damage(random: &mut Random, frame: &mut Vec<u8>) -> &'static str {
         4 => {
             let any = random.u32() as u16;
             let length = random.pick(&[0, 19, 20, 39, 40, 52, 60, 1_500, 65_535, any]);
-            frame[IP + 2..IP + 4].copy_from_slice(&length.to_be_bytes());
-            ("another total length", true)
+            let at = match FAMILY {
+                Version::V4 => IP + 2,
+                Version::V6 => IP + 4,
+            };
+            frame[at..at + 2].copy_from_slice(&length.to_be_bytes());
+            ("another length", true)
         }
         5 => {
             frame[TCP + 12] = frame[TCP + 12] & 0x0f | (random.below(16) as u8) << 4;
@@ -49,6 +57,11 @@ pub(crate) fn damage(random: &mut Random, frame: &mut Vec<u8>) -> &'static str {
             let bits: u16 = random.pick(&[0x2000, 0x0001, 0x1fff, 0x3fff, 0x8000, 0xc000]);
             frame[IP + 6..IP + 8].copy_from_slice(&bits.to_be_bytes());
             ("fragment bits", true)
+        }
+        14 => {
+            let next = random.pick(&[0, 6, 17, 43, 44, 50, 51, 58, 59, 60, 135, 139, 140, 253]);
+            frame[IP + 6] = next;
+            ("another next header", true)
         }
         8 => {
             frame[IP + 9] = random.pick(&[1, 17, 47, 58, 132, 255]);
@@ -91,14 +104,17 @@ pub(crate) fn damage(random: &mut Random, frame: &mut Vec<u8>) -> &'static str {
     what
 }
 
-/// Bytes that nobody made on purpose, half of them under the EtherType of IPv4.
+/// Bytes that nobody made on purpose, half of them under an EtherType of IP.
 pub(crate) fn noise(random: &mut Random, destination: [u8; 6]) -> Vec<u8> {
     let most = random.pick(&[60, LONGEST]);
     let length = SHORTEST + random.below(most - SHORTEST + 1);
     let mut frame = random.bytes(length);
     frame[..6].copy_from_slice(&destination);
     if random.below(2) == 0 {
-        frame[12..14].copy_from_slice(&[0x08, 0x00]);
+        frame[12..14].copy_from_slice(match FAMILY {
+            Version::V4 => &[0x08, 0x00],
+            Version::V6 => &[0x86, 0xdd],
+        });
     }
     frame
 }

@@ -2,11 +2,13 @@
 
 use crate::damage::{LONGEST, damage, noise};
 use crate::options;
-use crate::support::packet::{ACK, FIN, Opt, PSH, RST, SYN, Segment};
+use crate::scene::UNPROXIED_UNUSABLE;
+use crate::support::icmp;
+use crate::support::packet::{ACK, FIN, Ip, Opt, PSH, RST, SYN, Segment};
 use crate::support::random::Random;
 use crate::support::world::{
     CLIENT, DEFERRED, INSIDE_MAC, LOCAL, OUTSIDE_MAC, PROXIED, Session, UNPROXIED, UNUSABLE, VIP,
-    from_client,
+    from_client, host,
 };
 
 /// Handshakes that are remembered.
@@ -44,11 +46,13 @@ pub(crate) struct Frames {
     sessions: Vec<Session>,
     handshakes: Vec<Handshake>,
     burst: Option<(Handshake, usize)>,
+    /// A bare acknowledgment that is being repeated, and how often it still is.
+    storm: Option<(Side, Segment, usize)>,
 }
 
 impl Frames {
     pub(crate) fn new(random: Random, sessions: Vec<Session>) -> Self {
-        Self { random, sessions, handshakes: Vec::new(), burst: None }
+        Self { random, sessions, handshakes: Vec::new(), burst: None, storm: None }
     }
 
     /// Remembers the SYN/ACK that `syn` got, whose ACK is going to come.
@@ -62,7 +66,10 @@ impl Frames {
 
     /// The next frame.
     pub(crate) fn next(&mut self) -> Case {
-        let (what, mut side, segment) = match self.random.below(20) {
+        if self.random.below(16) == 0 {
+            return self.error();
+        }
+        let (what, mut side, mut segment) = match self.random.below(20) {
             0..4 => self.syn(),
             4..8 => self.cookie_ack(),
             8..16 => self.of_session(),
@@ -74,6 +81,9 @@ impl Frames {
                 return Case { what: "noise".into(), side: Side::Outside, frame, syn: None };
             }
         };
+        if self.random.below(6) == 0 {
+            segment.tags = self.tags();
+        }
         let mut frame = segment.bytes();
         let mut what = what.to_owned();
         if self.random.below(6) == 0 {
@@ -85,6 +95,51 @@ impl Frames {
         }
         let syn = (segment.flags & (SYN | ACK) == SYN).then_some(segment);
         Case { what, side, frame, syn }
+    }
+
+    /// One to three VLAN tags; two are read.
+    fn tags(&mut self) -> Vec<u32> {
+        let count = self.random.pick(&[1, 1, 2, 2, 3]);
+        let tag = |random: &mut Random| random.pick(&[0x8100, 0x88a8]) << 16 | random.u32() >> 16;
+        (0..count).map(|_| tag(&mut self.random)).collect()
+    }
+
+    /// An ICMP error about a segment that we sent.
+    fn error(&mut self) -> Case {
+        let session = self.sessions[self.random.below(self.sessions.len())];
+        let (side, mut about) = if self.random.below(2) == 0 {
+            (Side::Outside, session.to_client())
+        } else {
+            (Side::Inside, session.to_real_server())
+        };
+        let by = self.random.u32();
+        about.seq = about.seq.wrapping_add(self.random.pick(&[0, 0, by >> 16, by]));
+        about.flags = self.flags();
+        self.fill(&mut about);
+        if self.random.below(4) == 0 {
+            about.tags = self.tags();
+        }
+        let mac = if side == Side::Outside { OUTSIDE_MAC } else { INSIDE_MAC };
+        let by = self.random.u32();
+        let any = self.random.below(60);
+        let error = icmp::Error {
+            from: self.random.pick(&[host(0x0909_0909), about.destination.0]),
+            to: about.source.0,
+            kind: self.random.pick(&[1, 2, 3, 3, 4, 5, 11, 12, 128]),
+            code: self.random.below(8) as u8,
+            rest: self.random.u32(),
+            ttl: self.random.pick(&[0, 1, 64, 64, 64, 255]),
+            quote: self.random.pick(&[8, 20, 40, 200, any]),
+        };
+        let mut frame = error.bytes(mac, &about);
+        let what = if self.random.below(4) == 0 {
+            let at = self.random.below(frame.len());
+            frame[at] ^= by as u8;
+            "a broken ICMP error"
+        } else {
+            "an ICMP error"
+        };
+        Case { what: what.into(), side, frame, syn: None }
     }
 
     fn payload(&mut self, header: usize) -> Vec<u8> {
@@ -110,9 +165,18 @@ impl Frames {
         segment.payload = self.payload(94);
     }
 
-    fn service(&mut self) -> (u32, u16) {
+    fn service(&mut self) -> (Ip, u16) {
         let restricted = (VIP, 84 + self.random.below(3) as u16);
-        self.random.pick(&[PROXIED, PROXIED, PROXIED, restricted, DEFERRED, UNPROXIED, UNUSABLE])
+        self.random.pick(&[
+            PROXIED,
+            PROXIED,
+            PROXIED,
+            restricted,
+            DEFERRED,
+            UNPROXIED,
+            UNUSABLE,
+            UNPROXIED_UNUSABLE,
+        ])
     }
 
     fn syn(&mut self) -> (&'static str, Side, Segment) {
@@ -192,6 +256,12 @@ impl Frames {
     }
 
     fn of_session(&mut self) -> (&'static str, Side, Segment) {
+        if let Some((side, segment, left)) = self.storm.take() {
+            if left > 0 {
+                self.storm = Some((side, segment.clone(), left - 1));
+            }
+            return ("the same acknowledgment again", side, segment);
+        }
         let session = self.sessions[self.random.below(self.sessions.len())];
         let (what, side, mut segment) = if self.random.below(2) == 0 {
             ("a client's segment", Side::Outside, session.client_segment())
@@ -208,7 +278,13 @@ impl Frames {
         segment.tos = by as u8;
         segment.urgent = self.random.pick(&[0, by as u16]);
         self.fill(&mut segment);
-        if self.random.below(6) == 0 {
+        if self.random.below(20) == 0 {
+            (segment.flags, segment.payload) = (ACK, Vec::new());
+            self.storm = Some((side, segment.clone(), 4));
+        } else if side == Side::Inside && self.random.below(10) == 0 {
+            segment.flags = RST | ACK;
+            segment.ack = session.cookie.wrapping_add(1).wrapping_add(session.numbers.f);
+        } else if self.random.below(6) == 0 {
             self.end_at_edge(&session, side, &mut segment);
         }
         (what, side, segment)
@@ -253,8 +329,12 @@ impl Frames {
     /// For one of our addresses, but no service and no session; or for nobody here.
     fn stray(&mut self) -> (&'static str, Side, Segment) {
         let port = self.random.u32() as u16;
-        let to =
-            self.random.pick(&[(VIP, port), (LOCAL.0, port), (LOCAL.0, 80), (0x0808_0808, 53)]);
+        let to = self.random.pick(&[
+            (VIP, port),
+            (LOCAL.0, port),
+            (LOCAL.0, 80),
+            (host(0x0808_0808), 53),
+        ]);
         let side = self.random.pick(&[Side::Outside, Side::Inside]);
         let mut segment = from_client(to);
         if side == Side::Inside {

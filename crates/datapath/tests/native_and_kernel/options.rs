@@ -1,10 +1,17 @@
 //! TCP options as stacks send them, and as they do not.
 
-use seawall_fastpath::cookie::MSS_CLASSES;
+use seawall_fastpath::family::{Family, V4, V6, Version};
 
+use crate::FAMILY;
 use crate::support::packet::Opt;
 use crate::support::random::Random;
 use Opt::{End, Mss, Nop, Other, Sack, SackPermitted, Scale, Timestamps};
+
+/// The classes of this test's version.
+const MSS_CLASSES: [u16; 8] = match FAMILY {
+    Version::V4 => V4::MSS_CLASSES,
+    Version::V6 => V6::MSS_CLASSES,
+};
 
 /// Bytes that options may take (RFC 9293, section 3.1).
 const MAX: usize = 40;

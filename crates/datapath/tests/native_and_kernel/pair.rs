@@ -7,7 +7,7 @@ use seawall_fastpath::layout::{Bucket, Ends, Flow, RecordKind, Settings, Slot};
 use seawall_fastpath::native::{Memory, Record};
 use seawall_fastpath::{Action, Reason, Ring, Tuple, cookie};
 
-use crate::support::packet::{Opt, TCP, read_options};
+use crate::support::packet::{Layout, Opt, Segment, read_options};
 use crate::support::world::{Ran, World, endpoint};
 
 /// As many as [`World`] has room for, so that both have the same index.
@@ -36,10 +36,10 @@ pub(crate) struct Pair {
 #[derive(Clone, PartialEq, Debug)]
 struct Seen {
     word: u64,
-    cells: [u32; 12],
+    cells: [u32; 11],
     ends: Ends,
-    inbound: [u64; 6],
-    outbound: [u64; 6],
+    inbound: [u64; 10],
+    outbound: [u64; 10],
 }
 
 impl Pair {
@@ -74,6 +74,7 @@ impl Pair {
         for (from, to) in from.next_hops().iter().zip(to.next_hops()).take(NEXT_HOPS) {
             to.set_destination(from.destination());
             to.set_source(from.source());
+            to.set_tags(from.tags());
             to.interface.store(from.interface.load());
             to.mtu.store(from.mtu.load());
         }
@@ -193,16 +194,18 @@ impl Pair {
         if run.action != XdpAction::Tx {
             return None;
         }
-        // Neither a record nor a session: a SYN/ACK, whose TSval is the clock.
-        let value = read_options(run.frame.get(TCP + 20..)?)?.iter().find_map(|option| {
+        // Neither a record nor a session: a SYN/ACK, whose TSval is the clock; or an ICMP error.
+        let frame = &run.frame;
+        let Layout { tcp, .. } = Layout::find(frame)?;
+        if frame.get(tcp + 13)? & 0x12 != 0x12 {
+            return None;
+        }
+        let value = read_options(frame.get(tcp + 20..)?)?.iter().find_map(|option| {
             if let Opt::Timestamps(value, _) = option { Some(*value) } else { None }
         })?;
-        let word = |at: usize| u32::from_be_bytes(run.frame[at..at + 4].try_into().unwrap());
-        let half = |at: usize| u16::from_be_bytes(run.frame[at..at + 2].try_into().unwrap());
-        let tuple = Tuple {
-            source: endpoint((word(30), half(36))),
-            destination: endpoint((word(26), half(34))),
-        };
+        let answer = Segment::read(frame);
+        let tuple =
+            Tuple { source: endpoint(answer.destination), destination: endpoint(answer.source) };
         let expected = cookie::clock(self.shared.settings(), &tuple, earliest);
         Some(earliest.wrapping_add_signed(i64::from(value.wrapping_sub(expected) as i32)))
     }
@@ -216,10 +219,9 @@ fn differ<T: std::fmt::Debug>(what: &str, native: &T, kernel: &T) -> String {
     format!("{what} differ:\n native {native:02x?}\n kernel {kernel:02x?}")
 }
 
-fn cells(slot: &Slot) -> [&Cell32; 12] {
+fn cells(slot: &Slot) -> [&Cell32; 11] {
     [
         &slot.generation,
-        &slot.punted,
         &slot.f,
         &slot.ts_in,
         &slot.ts_out,
@@ -243,6 +245,10 @@ impl Seen {
                 flow.syn_forwarded.load(),
                 flow.ack.load().into(),
                 flow.window.load().into(),
+                flow.repeated.load(),
+                flow.repeats.load().into(),
+                flow.punted.load().into(),
+                flow.syn_seq.load().into(),
             ]
         };
         Self {
@@ -268,6 +274,10 @@ fn copy_slot(from: &Slot, to: &Slot) {
         to.syn_forwarded.store(from.syn_forwarded.load());
         to.ack.store(from.ack.load());
         to.window.store(from.window.load());
+        to.repeated.store(from.repeated.load());
+        to.repeats.store(from.repeats.load());
+        to.punted.store(from.punted.load());
+        to.syn_seq.store(from.syn_seq.load());
     }
 }
 
@@ -281,6 +291,7 @@ fn copy_settings(from: &Settings, to: &Settings) {
         (&from.window_scale, &to.window_scale),
         (&from.early_data, &to.early_data),
         (&from.ttl, &to.ttl),
+        (&from.ack_storm_threshold, &to.ack_storm_threshold),
     ] {
         to.store(from.load());
     }

@@ -2,14 +2,17 @@
 
 use seawall_datapath::clock;
 use seawall_datapath::netlink::{Netlink, VethSpec};
+use seawall_fastpath::family::Version;
 use seawall_fastpath::layout::{
     Ends, Entry, InterfaceEntry, NO_SCALE, ServiceEntry, Word, flag, switch, tag,
 };
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::{Addr, Direction, Endpoint, TcpState};
-use seawall_wire::ethernet::MacAddr;
+use seawall_wire::ethernet::{MacAddr, Tags};
 
+use crate::FAMILY;
 use crate::pair::SESSIONS;
+use crate::support::packet::Ip;
 use crate::support::random::Random;
 use crate::support::splice::Numbers;
 use crate::support::world::{
@@ -21,10 +24,18 @@ use crate::support::world::{
 const IN_BUCKETS: u32 = 44;
 const IN_STASH: u32 = 4;
 
+/// Without the proxy, and without a usable real server.
+pub(crate) const UNPROXIED_UNUSABLE: (Ip, u16) = (VIP, 87);
+
 /// A neighbour whose MAC is not known, and one behind a small MTU.
 const HOP_UNKNOWN: u32 = 3;
 const HOP_NARROW: u32 = 4;
 const NARROW_MTU: u32 = 120;
+/// Neighbours in VLANs, one and two tags deep.
+const HOPS_TAGGED: [(u32, Tags); 2] = [
+    (5, Tags { outer: 0x8100_0064, inner: 0 }),
+    (6, Tags { outer: 0x88a8_6007, inner: 0x8100_0008 }),
+];
 
 /// The interfaces that frames come in on; the kernel wants real ones.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +78,14 @@ pub(crate) fn build(random: &mut Random, interfaces: Interfaces) -> (World, Vec<
     narrow.set_destination(Some(MacAddr([2, 0, 0, 0, 0, 0x51])));
     narrow.interface.store(interfaces.inside);
     narrow.mtu.store(NARROW_MTU);
+    for (number, tags) in HOPS_TAGGED {
+        let hop = &memory.next_hops()[number as usize];
+        hop.set_destination(Some(MacAddr([2, 0, 0, 0, 0, 0x61])));
+        hop.set_source(MacAddr(INSIDE_MAC));
+        hop.set_tags(tags);
+        hop.interface.store(if number == 5 { interfaces.inside } else { interfaces.outside });
+        hop.mtu.store(1_500);
+    }
     let proxied = ServiceEntry::SYNPROXY | ServiceEntry::USABLE;
     for (port, refused) in [
         (84, ServiceEntry::NO_SACK),
@@ -75,6 +94,8 @@ pub(crate) fn build(random: &mut Random, interfaces: Interfaces) -> (World, Vec<
     ] {
         world.add_service((VIP, port), proxied | refused);
     }
+
+    world.add_service(UNPROXIED_UNUSABLE, 0);
 
     let mut sessions = Vec::new();
     for number in 0..IN_BUCKETS {
@@ -85,9 +106,13 @@ pub(crate) fn build(random: &mut Random, interfaces: Interfaces) -> (World, Vec<
         let session = session(random, number);
         sessions.push((session, stash(&world, &session, SESSIONS - number)));
     }
-    // A session that IPv4 alone cannot serve; the engine makes none.
+    // A session of two versions of IP; the engine makes none.
     let slot = world.slot(sessions[0].1);
-    let real = Endpoint { address: Addr([1, 2, 3, 4]), port: REAL.1 };
+    let other = match FAMILY {
+        Version::V4 => Addr([1, 2]),
+        Version::V6 => Addr::v4(7),
+    };
+    let real = Endpoint { address: other, port: REAL.1 };
     slot.set_ends(&Ends { real, ..slot.ends() });
     (world, sessions)
 }
@@ -148,6 +173,7 @@ pub(crate) fn shake(random: &mut Random, world: &World, sessions: &[(Session, u3
     settings.window_scale.store(random.pick(&[0, 7, 14, NO_SCALE.into()]));
     settings.early_data.store(random.pick(&[0, 12_000, 1 << 20]));
     settings.ttl.store(random.pick(&[1, 64, 255]));
+    settings.ack_storm_threshold.store(random.pick(&[0, 1, 10]));
     if random.below(8) == 0 {
         world.next_epoch();
     }
@@ -158,18 +184,21 @@ pub(crate) fn shake(random: &mut Random, world: &World, sessions: &[(Session, u3
             let flags = session.numbers.flags
                 & random.pick(&[!0, !0, !flag::PROXIED, !flag::TIMESTAMPS, !flag::RESCALE]);
             slot.word.store(Word { state, flags, d: session.numbers.d }.to_bits());
-            slot.punted.store(random.pick(&[0, 30, 32]));
+            slot.inbound.punted.store(random.pick(&[0, 30, 32]));
+            slot.outbound.punted.store(random.pick(&[0, 30, 32]));
+            slot.inbound.syn_seq.store(session.cookie);
             slot.inbound.syn_forwarded.store(now - random.pick(&[10, 60_000]));
             // Also none, and one beyond the table.
-            let hops = [HOP_IN, HOP_IN, HOP_IN, HOP_OUT, HOP_UNKNOWN, HOP_NARROW, 0, 5_000];
+            let hops = [HOP_IN, HOP_IN, HOP_IN, HOP_OUT, HOP_UNKNOWN, HOP_NARROW, 5, 6, 0, 5_000];
             slot.next_hop_in.store(random.pick(&hops));
-            let hops = [HOP_OUT, HOP_OUT, HOP_OUT, HOP_IN, HOP_UNKNOWN, HOP_NARROW];
+            let hops = [HOP_OUT, HOP_OUT, HOP_OUT, HOP_IN, HOP_UNKNOWN, HOP_NARROW, 5, 6];
             slot.next_hop_out.store(random.pick(&hops));
             for (flow, (ack, window)) in
                 [(&slot.inbound, session.known_in), (&slot.outbound, session.known_out)]
             {
                 flow.ack.store(ack);
                 flow.window.store(window);
+                flow.repeats.store(random.pick(&[0, 1, 10]));
             }
         }
     }

@@ -23,6 +23,7 @@ pub(crate) fn from_client(port: u16, flags: u16, seq: u32, ack: u32) -> Segment 
     Segment {
         source_mac: CLIENT_MAC,
         destination_mac: interface_mac(OUTSIDE),
+        tags: Vec::new(),
         tos: 0,
         ident: 1,
         ttl: 64,

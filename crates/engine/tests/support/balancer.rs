@@ -12,7 +12,7 @@ use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, Service
 use seawall_fastpath::native::{Buffer, Memory, NativeMemory, NativeTables};
 use seawall_fastpath::siphash::Key;
 use seawall_fastpath::{Action, Addr, Endpoint, Reason, TcpState, process};
-use seawall_wire::ethernet::MacAddr;
+use seawall_wire::ethernet::{MacAddr, Tags};
 
 pub(crate) const CLIENT: u32 = 0x0a00_0001;
 pub(crate) const VIP: (u32, u16) = (0x0a00_00fe, 80);
@@ -56,6 +56,7 @@ impl Default for Setup {
                 timeouts: Timeouts::default(),
                 syn_retry: 3,
                 switches: switch::SACK | switch::TIMESTAMP | reuse,
+                ack_storm_threshold: 10,
                 init_mss: 1452,
                 window_scale: 7,
                 ttl: 63,
@@ -155,7 +156,10 @@ impl Balancer {
         let setup = self.setup.clone();
         for index in [OUTSIDE, setup.inside()] {
             let mac = MacAddr(interface_mac(index));
-            self.engine.set_interface(index, Interface { mac, mtu: 1500 });
+            self.engine.set_interface(
+                index,
+                Interface { mac, mtu: 1500, device: index, tags: Tags::NONE },
+            );
             self.tables.interfaces.borrow_mut().insert(index, InterfaceEntry::new(mac));
         }
         let vip = AddressEntry { flags: AddressEntry::VIP, port_min: 0, port_max: 0 };

@@ -23,12 +23,19 @@ pub use settings::{COOKIE_KEYS, CookieKey, HEARTBEAT_LIMIT_MS, Settings, switch}
 pub use slot::{Ends, Flow, NO_SCALE, Scales, Slot, Word, flag};
 
 /// Version of all the layouts together.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// Where [`name::PROGRAMS`] holds [`name::PROGRAM_IPV6`].
+pub const IPV6_PROGRAM: u32 = 0;
 
 /// Names of the BPF maps and programs, as the object file spells them.
 pub mod name {
     /// The XDP program.
     pub const PROGRAM: &str = "seawall";
+    /// The XDP program that the first hands IPv6 on to.
+    pub const PROGRAM_IPV6: &str = "seawall_ipv6";
+    /// Program array of one: [`PROGRAM_IPV6`].
+    pub const PROGRAMS: &str = "PROGRAMS";
     /// Array of [`super::Slot`], mapped into user space.
     pub const SLOTS: &str = "SLOTS";
     /// Array of [`super::Bucket`], mapped into user space; the last one is the stash.
@@ -64,7 +71,7 @@ mod tests {
         assert_eq!((size_of::<Flow>(), align_of::<Flow>()), (64, 64));
         assert_eq!((size_of::<Bucket>(), align_of::<Bucket>()), (64, 64));
         assert_eq!(size_of::<NextHop>(), 32);
-        assert_eq!(size_of::<ServiceKey>(), 20);
+        assert_eq!(size_of::<ServiceKey>(), 24);
         assert_eq!(size_of::<ServiceEntry>(), 8);
         assert_eq!(size_of::<AddressKey>(), 16);
         assert_eq!(size_of::<AddressEntry>(), 8);

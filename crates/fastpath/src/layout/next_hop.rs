@@ -1,6 +1,6 @@
 //! Where frames go next: one entry a neighbour, so that a MAC change is one write.
 
-use seawall_wire::ethernet::MacAddr;
+use seawall_wire::ethernet::{MacAddr, Tags};
 
 use crate::cell::{Cell32, Cell64};
 
@@ -21,7 +21,7 @@ pub struct NextHop {
     pub interface: Cell32,
     /// Largest IP packet that fits, in bytes.
     pub mtu: Cell32,
-    spare: Cell64,
+    tags: Cell64,
 }
 
 impl NextHop {
@@ -43,6 +43,18 @@ impl NextHop {
         self.destination.publish(to.map_or(0, |mac| VALID | bits(mac)));
     }
 
+    /// The VLAN tags that its frames bear.
+    #[inline(always)]
+    pub fn tags(&self) -> Tags {
+        let bits = self.tags.load();
+        Tags { outer: (bits >> 32) as u32, inner: bits as u32 }
+    }
+
+    /// Sets the VLAN tags that its frames bear.
+    pub fn set_tags(&self, to: Tags) {
+        self.tags.store((to.outer as u64) << 32 | to.inner as u64);
+    }
+
     /// Sets our MAC on the interface.
     pub fn set_source(&self, to: MacAddr) {
         self.source.store(bits(to));
@@ -62,7 +74,7 @@ const fn bits(mac: MacAddr) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::NextHop;
-    use seawall_wire::ethernet::MacAddr;
+    use seawall_wire::ethernet::{MacAddr, Tags};
 
     #[test]
     fn addresses_survive_both_ways() {
@@ -74,5 +86,8 @@ mod tests {
         assert_eq!((hop.destination(), hop.source()), (Some(a), b));
         hop.set_destination(None);
         assert_eq!(hop.destination(), None);
+        let tags = Tags { outer: 0x88a8_0fff, inner: 0x8100_0001 };
+        hop.set_tags(tags);
+        assert_eq!(hop.tags(), tags);
     }
 }

@@ -18,7 +18,7 @@ pub struct ServiceKey {
     address: Addr,
     port: u16,
     protocol: u8,
-    spare: u8,
+    spare: [u8; 5],
 }
 
 impl ServiceKey {
@@ -26,7 +26,7 @@ impl ServiceKey {
     #[inline(always)]
     #[must_use]
     pub const fn tcp(endpoint: Endpoint) -> Self {
-        Self { address: endpoint.address, port: endpoint.port, protocol: 6, spare: 0 }
+        Self { address: endpoint.address, port: endpoint.port, protocol: 6, spare: [0; 5] }
     }
 }
 

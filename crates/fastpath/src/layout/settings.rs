@@ -78,9 +78,12 @@ pub struct Settings {
     pub early_data: Cell32,
     /// TTL of SYN/ACKs (LVS `synproxy_synack_ttl`).
     pub ttl: Cell32,
+    /// Repetitions of a bare ACK on either side that make a storm (LVS `synproxy_ack_storm_thresh`); 0
+    /// means that none is cut. See [`crate::storm`].
+    pub ack_storm_threshold: Cell32,
     /// Always zero; what [`crate::Frame::opaque`] reads.
     pub zero: Cell32,
-    spare: [Cell32; 3],
+    spare: [Cell32; 2],
     /// Key of the session index.
     pub index_key: CookieKey,
     /// Key of the per-tuple offsets of the timestamp clock.

@@ -99,7 +99,32 @@ pub struct Flow {
     pub ack: Cell32,
     /// The window that came with it, in bytes.
     pub window: Cell32,
-    spare: [Cell32; 6],
+    /// The last bare acknowledgment, for [`crate::storm`].
+    pub repeated: Cell64,
+    /// How often it came again.
+    pub repeats: Cell32,
+    /// Frames punted since the last change of state.
+    pub punted: Cell32,
+    /// The number of the SYN that [`Flow::syn_forwarded`] is about.
+    pub syn_seq: Cell32,
+    spare: Cell32,
+}
+
+impl Flow {
+    /// Makes it the flow of a session that begins at `now` and acknowledges `ack` first. For the
+    /// engine, while no index entry leads here.
+    pub fn begin(&self, now: u64, ack: u32) {
+        self.packets.store(0);
+        self.bytes.store(0);
+        self.last_seen.store(now);
+        self.syn_forwarded.store(0);
+        self.ack.store(ack);
+        self.window.store(0);
+        self.repeated.store(0);
+        self.repeats.store(0);
+        self.punted.store(0);
+        self.syn_seq.store(0);
+    }
 }
 
 /// One session: 256 bytes, four cache lines.
@@ -110,8 +135,7 @@ pub struct Slot {
     pub word: Cell64,
     /// Rises with each reuse, so that a late reader can tell.
     pub generation: Cell32,
-    /// Frames punted since the last change of state.
-    pub punted: Cell32,
+    spare: Cell32,
     /// The ISN we chose towards the real server less the client's.
     pub f: Cell32,
     /// Added to the client's TSval, subtracted from the real server's TSecr (DESIGN's `a`).
@@ -134,10 +158,10 @@ pub struct Slot {
     pub client_isn: Cell32,
     client_vip_ports: Cell32,
     local_real_ports: Cell32,
-    client: [Cell32; 4],
-    vip: [Cell32; 4],
-    local: [Cell32; 4],
-    real: [Cell32; 4],
+    client: [Cell64; 2],
+    vip: [Cell64; 2],
+    local: [Cell64; 2],
+    real: [Cell64; 2],
     /// Client to real server.
     pub inbound: Flow,
     /// Real server to client.
@@ -181,6 +205,13 @@ impl Slot {
             Direction::Inbound => &self.outbound,
             Direction::Outbound => &self.inbound,
         }
+    }
+
+    /// A change of state: both sides may punt anew.
+    #[inline(always)]
+    pub fn allow_punts(&self) {
+        self.inbound.punted.store(0);
+        self.outbound.punted.store(0);
     }
 
     /// Whether a segment of `tuple` belongs to this session in `direction`. The index only
@@ -252,19 +283,16 @@ impl Ends {
 }
 
 #[inline(always)]
-fn same(cells: &[Cell32; 4], address: Addr) -> bool {
-    cells[3].load() == address.0[3]
-        && cells[2].load() == address.0[2]
-        && cells[1].load() == address.0[1]
-        && cells[0].load() == address.0[0]
+fn same(cells: &[Cell64; 2], address: Addr) -> bool {
+    cells[1].load() == address.0[1] && cells[0].load() == address.0[0]
 }
 
 #[inline(always)]
-fn addr(cells: &[Cell32; 4]) -> Addr {
-    Addr([cells[0].load(), cells[1].load(), cells[2].load(), cells[3].load()])
+fn addr(cells: &[Cell64; 2]) -> Addr {
+    Addr([cells[0].load(), cells[1].load()])
 }
 
-fn set(cells: &[Cell32; 4], address: Addr) {
+fn set(cells: &[Cell64; 2], address: Addr) {
     for (cell, word) in cells.iter().zip(address.0) {
         cell.store(word);
     }

@@ -8,7 +8,7 @@ use super::syn::{layouts, offered, syn};
 use crate::support::packet::{ACK, FIN, Opt, PSH, RST, Segment};
 use crate::support::random::Random;
 use crate::support::world::{
-    CLIENT, DEFERRED, OUTSIDE, PROXIED, SERVICE_ID, UNUSABLE, World, from_client,
+    CLIENT, DEFERRED, OUTSIDE, PROXIED, SERVICE_ID, TCP, UNUSABLE, World, from_client,
 };
 
 /// The ACK that completes the handshake `syn` began.
@@ -155,8 +155,8 @@ fn blind_acks_do_not_pass() {
     let mut frame = from_client(PROXIED).bytes();
     let mut passed = 0;
     for _ in 0..1 << 20 {
-        frame[38..42].copy_from_slice(&random.u32().to_be_bytes());
-        frame[42..46].copy_from_slice(&random.u32().to_be_bytes());
+        frame[TCP + 4..TCP + 8].copy_from_slice(&random.u32().to_be_bytes());
+        frame[TCP + 8..TCP + 12].copy_from_slice(&random.u32().to_be_bytes());
         match world.run(OUTSIDE, &frame).reason() {
             Reason::BadAck => {}
             Reason::Accepted => {
@@ -244,7 +244,7 @@ fn a_padded_ack_has_no_data() {
     let world = World::new();
     let ack = ack_of(&world, &Segment { destination: DEFERRED, ..syn(&[]) });
     let mut frame = ack.bytes();
-    frame.resize(60, 0);
+    frame.resize(TCP + 26, 0);
     assert_eq!(world.run(OUTSIDE, &frame).reason(), Reason::NullAck);
 }
 
@@ -263,7 +263,7 @@ fn a_stale_heartbeat_stops_new_connections() {
     let now = crate::support::world::START_MS;
     let heartbeat = &world.tables.memory.settings().heartbeat;
     heartbeat.store(now - 5_001);
-    assert_eq!(world.client_sends(&syn(&[])).reason(), Reason::HeartbeatStale);
+    assert_eq!(world.client_sends(&syn(&[])).reason(), Reason::SynHeartbeat);
     assert_eq!(world.client_sends(&ack).reason(), Reason::HeartbeatStale);
     let unproxied = Segment { destination: crate::support::world::UNPROXIED, ..syn(&[]) };
     assert_eq!(world.client_sends(&unproxied).reason(), Reason::HeartbeatStale);

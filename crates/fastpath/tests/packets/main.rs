@@ -3,6 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+/// The version of IP that these tests speak; `packets_ipv6` runs them again.
+const FAMILY: seawall_fastpath::family::Version = seawall_fastpath::family::Version::V4;
+
 mod accept;
 mod frames;
 mod index;

@@ -4,9 +4,9 @@ use seawall_fastpath::TcpState::{self, Close, CloseWait, Established, FinWait, S
 use seawall_fastpath::layout::{RecordKind, Word, flag};
 use seawall_fastpath::{Direction, Reason};
 
-use crate::support::packet::{ACK, FIN, PSH, RST, SYN, Segment};
+use crate::support::packet::{ACK, FIN, IP, PSH, RST, SYN, Segment};
 use crate::support::random::Random;
-use crate::support::world::{GENERATION, Ran, Session, World};
+use crate::support::world::{GENERATION, Ran, Session, TCP, World};
 use Direction::{Inbound, Outbound};
 
 const WINDOW: u32 = 10_000;
@@ -45,21 +45,26 @@ fn after(state: TcpState, direction: Direction, flags: u16, offset: i64) -> TcpS
     let world = World::new();
     let session = session(state);
     let slot = world.session(&session);
-    world.slot(slot).punted.store(5);
+    let punted = || {
+        let slot = world.slot(slot);
+        (slot.inbound.punted.load(), slot.outbound.punted.load())
+    };
+    world.slot(slot).inbound.punted.store(5);
+    world.slot(slot).outbound.punted.store(6);
     send(&world, direction, &segment(&session, direction, flags, offset));
     let now = world.slot(slot).state();
     assert_eq!((now.d, now.flags), (session.numbers.d, session.numbers.flags));
     let records = world.records();
     if now.state == state {
         assert!(records.is_empty());
-        assert_eq!(world.slot(slot).punted.load(), 5);
+        assert_eq!(punted(), (5, 6));
     } else {
         assert_eq!(records.len(), 1);
         let header = &records[0].header;
         assert_eq!((header.kind, header.frame_len), (RecordKind::StateChanged as u16, 0));
         assert_eq!((header.slot, header.generation), (slot, GENERATION));
         assert_eq!(header.detail, now.state as u32);
-        assert_eq!(world.slot(slot).punted.load(), 0, "counted between changes of state");
+        assert_eq!(punted(), (0, 0), "counted between changes of state");
     }
     now.state
 }
@@ -261,6 +266,7 @@ fn an_ordinary_connection() {
     let session = session(Established);
     let slot = world.session(&session);
     let (mut client, mut server) = (session.client_segment(), session.real_server_segment());
+    let headers = (TCP - IP + 20) as u64;
     for round in 1..=100u64 {
         world.wait(10);
         client.payload = vec![1; 900];
@@ -273,8 +279,8 @@ fn an_ordinary_connection() {
         client.ack = client.ack.wrapping_add(1_400);
         let slot = world.slot(slot);
         assert_eq!((slot.inbound.packets.load(), slot.outbound.packets.load()), (round, round));
-        assert_eq!(slot.inbound.bytes.load(), round * 940);
-        assert_eq!(slot.outbound.bytes.load(), round * 1_440);
+        assert_eq!(slot.inbound.bytes.load(), round * (900 + headers));
+        assert_eq!(slot.outbound.bytes.load(), round * (1_400 + headers));
         assert_eq!(slot.inbound.last_seen.load(), 10_000_000 + round * 10);
     }
     client.flags = FIN | ACK;

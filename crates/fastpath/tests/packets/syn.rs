@@ -1,12 +1,21 @@
 //! SYNs and the SYN/ACKs that answer them (SPEC A1 to A3).
 
+use crate::FAMILY;
 use crate::support::packet::{ACK, Opt, SYN, Segment};
 use crate::support::world::{
-    CLIENT, EARLY_DATA, OUTSIDE, OUTSIDE_MAC, PROXIED, ROUTER_MAC, START_MS, World, from_client,
+    CLIENT, EARLY_DATA, OUTSIDE, OUTSIDE_MAC, PROXIED, ROUTER_MAC, START_MS, TCP, World,
+    from_client,
 };
 use Opt::{End, Mss, Nop, Other, SackPermitted, Scale, Timestamps};
 use seawall_fastpath::Reason;
+use seawall_fastpath::family::Version;
 use seawall_fastpath::layout::{NO_SCALE, switch};
+
+/// The MSS of a client that names none, which is also the least that we offer (SPEC A3).
+const LEAST_MSS: u16 = match FAMILY {
+    Version::V4 => 536,
+    Version::V6 => 1_220,
+};
 
 /// What stacks put into a SYN.
 pub(crate) fn layouts() -> Vec<(&'static str, Vec<Opt>)> {
@@ -44,7 +53,7 @@ pub(crate) struct Offered {
 }
 
 pub(crate) fn offered(options: &[Opt]) -> Offered {
-    let mut offered = Offered { mss: 536, scale: None, sack: false, timestamps: None };
+    let mut offered = Offered { mss: LEAST_MSS, scale: None, sack: false, timestamps: None };
     for option in options.iter().take_while(|option| **option != End) {
         match option {
             Mss(mss) => offered.mss = *mss,
@@ -78,7 +87,7 @@ fn check_answer(world: &World, name: &str, syn: &Segment, ours: (u16, Option<u8>
     let answer = ran.sent(OUTSIDE);
     let offered = offered(&syn.options);
     // Our own limit; a client with a tiny one (MSS 0 too) gets no window of nothing for it.
-    let mss = offered.mss.max(536).min(init_mss);
+    let mss = offered.mss.max(LEAST_MSS).min(init_mss);
     assert_eq!((answer.source_mac, answer.destination_mac), (OUTSIDE_MAC, ROUTER_MAC), "{name}");
     assert_eq!((answer.source, answer.destination), (syn.destination, syn.source), "{name}");
     assert_eq!((answer.flags, answer.ack), (SYN | ACK, syn.seq.wrapping_add(1)), "{name}");
@@ -100,13 +109,14 @@ fn check_answer(world: &World, name: &str, syn: &Segment, ours: (u16, Option<u8>
     let timestamps = offered.timestamps.filter(|_| switches & switch::TIMESTAMP != 0);
     assert_eq!(echo, timestamps, "{name}");
     let options_len = if timestamps.is_some() { 20 } else { 12 };
-    assert_eq!(ran.bytes.len(), 54 + options_len, "{name}");
+    assert_eq!(ran.bytes.len(), TCP + 20 + options_len, "{name}");
 
     // The option byte of DESIGN, "Cookie".
-    let class = [1_024, 1_220, 1_360, 1_400, 1_440, 1_460, 8_960]
-        .iter()
-        .filter(|class| offered.mss >= **class)
-        .count() as u32;
+    let classes: [u16; 7] = match FAMILY {
+        Version::V4 => [536, 1_220, 1_360, 1_400, 1_440, 1_460, 8_960],
+        Version::V6 => [536, 1_220, 1_340, 1_380, 1_420, 1_440, 8_940],
+    };
+    let class = classes.iter().filter(|class| offered.mss >= **class).count() as u32;
     let shift = scale.and(offered.scale).map_or(15, u32::from);
     let byte = u32::from(sack) << 7 | shift << 3 | class;
     assert_eq!(answer.seq >> 24, byte, "{name}");
@@ -156,7 +166,7 @@ fn payload_and_ecn_bits_are_ignored() {
 fn frames_padded_by_the_network_card_are_cut() {
     let world = World::new();
     let mut frame = syn(&[]).bytes();
-    frame.resize(60, 0xaa);
+    frame.resize(TCP + 26, 0xaa);
     let ran = world.run(OUTSIDE, &frame);
     assert_eq!(ran.sent(OUTSIDE).options.len(), 9, "an MSS option and eight NOPs");
 }
@@ -175,10 +185,10 @@ fn malformed_options_are_dropped() {
         vec![34, 255, 1, 1],
     ] {
         let syn = Segment { raw_options: Some(raw.clone()), ..syn(&[]) };
-        assert_eq!(world.client_sends(&syn).reason(), Reason::OptionsMalformed, "{raw:?}");
+        assert_eq!(world.client_sends(&syn).reason(), Reason::SynMalformed, "{raw:?}");
         // What follows the header must not complete an option.
         let syn = Segment { payload: vec![2; 40], ..syn };
-        assert_eq!(world.client_sends(&syn).reason(), Reason::OptionsMalformed, "{raw:?}");
+        assert_eq!(world.client_sends(&syn).reason(), Reason::SynMalformed, "{raw:?}");
     }
 }
 
@@ -221,7 +231,7 @@ fn a_cookie_depends_on_all_it_covers() {
         source(CLIENT.0, CLIENT.1 ^ 1),
         Segment { destination: (PROXIED.0, 83), ..base.clone() },
         Segment { seq: base.seq ^ 1, ..base.clone() },
-        syn(&[Mss(1_440)]),
+        syn(&[Mss(1_400)]),
         syn(&[Mss(1_460), Timestamps(1, 0)]),
     ] {
         assert_ne!(cookie(&other) & 0x7f_ffff, first & 0x7f_ffff, "{other:?}");
@@ -245,8 +255,8 @@ fn settings_rule_the_answer() {
     check_answer(&world, "a shift of 0", &linux, (1_452, Some(0), all));
     settings.window_scale.store(14);
     check_answer(&world, "a shift of 14", &linux, (1_452, Some(14), all));
-    settings.init_mss.store(536);
-    check_answer(&world, "init_mss", &linux, (536, Some(14), all));
+    settings.init_mss.store(LEAST_MSS.into());
+    check_answer(&world, "init_mss", &linux, (LEAST_MSS, Some(14), all));
     settings.init_mss.store(65_535);
     check_answer(&world, "no cap", &syn(&[Mss(9_000)]), (65_535, Some(14), all));
     settings.ttl.store(200);

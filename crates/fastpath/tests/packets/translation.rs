@@ -7,10 +7,10 @@ use seawall_fastpath::native::Memory;
 use seawall_fastpath::{Direction, Reason};
 
 use crate::support::packet::{
-    ACK, FIN, Opt, PSH, RST, SYN, Segment, TCP, checksums_hold, read_options, tcp_sum,
+    ACK, FIN, IP, Opt, PSH, RST, SYN, Segment, checksums_hold, read_options, tcp_sum,
 };
 use crate::support::splice::{Numbers, expected};
-use crate::support::world::{HOP_IN, HOP_OUT, INSIDE, OUTSIDE, Ran, Session, World};
+use crate::support::world::{HOP_IN, HOP_OUT, INSIDE, OUTSIDE, Ran, Session, TCP, World};
 
 /// Numbers that like to lie near the wrap.
 fn number() -> impl Strategy<Value = u32> {
@@ -288,6 +288,9 @@ fn windows_of_syns_are_left_alone() {
     assert_eq!(windowed(Direction::Inbound, (7, 7, NO_SCALE), SYN, 501), 501);
 }
 
+/// Bytes of payload that fill a packet of 1,500.
+const FULL: usize = 1_500 + IP - TCP - 20;
+
 #[test]
 fn lengths_ttl_and_next_hops_are_kept() {
     for direction in [Direction::Inbound, Direction::Outbound] {
@@ -306,14 +309,14 @@ fn lengths_ttl_and_next_hops_are_kept() {
             assert_eq!(world.slot(slot).flow(direction).packets.load(), 0);
         }
         let (world, slot) = fresh();
-        let full = Segment { payload: vec![9; 1_460], ..base.clone() };
+        let full = Segment { payload: vec![9; FULL], ..base.clone() };
         assert_eq!(
             run(&world, direction, &full.bytes()).sent(out_of(direction)).payload.len(),
-            1_460
+            FULL
         );
         let flow = world.slot(slot).flow(direction);
         assert_eq!((flow.packets.load(), flow.bytes.load()), (1, 1_500));
-        let larger = Segment { payload: vec![9; 1_461], ..base.clone() };
+        let larger = Segment { payload: vec![9; FULL + 1], ..base.clone() };
         assert_eq!(run(&world, direction, &larger.bytes()).reason(), Reason::MtuExceeded);
         world.tables.memory.next_hops()[hop as usize].set_destination(None);
         assert_eq!(run(&world, direction, &full.bytes()).reason(), Reason::NextHopMissing);
@@ -332,9 +335,9 @@ fn trailing_bytes_are_not_touched() {
     world.session(&session);
     let segment = session.client_segment();
     let mut frame = segment.bytes();
-    frame.resize(60, 0x5a);
+    frame.resize(TCP + 26, 0x5a);
     let ran = world.run(OUTSIDE, &frame);
     let mut wanted = expected(&segment, Direction::Inbound, &session).bytes();
-    wanted.resize(60, 0x5a);
+    wanted.resize(TCP + 26, 0x5a);
     assert_eq!(ran.bytes, wanted);
 }

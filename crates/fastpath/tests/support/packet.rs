@@ -1,4 +1,10 @@
-//! TCP over IPv4 over Ethernet, written and read byte by byte.
+//! TCP over IPv4 or IPv6 over Ethernet, with VLAN tags, written and read byte by byte.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::{Add, BitXor};
+
+use seawall_fastpath::family::Version;
 
 pub(crate) const FIN: u16 = 0x001;
 pub(crate) const SYN: u16 = 0x002;
@@ -6,11 +12,75 @@ pub(crate) const RST: u16 = 0x004;
 pub(crate) const PSH: u16 = 0x008;
 pub(crate) const ACK: u16 = 0x010;
 
-/// Offsets in the frames that this builds: IPv4 without options.
+/// Offset of the IP header in an untagged frame.
 pub(crate) const IP: usize = 14;
-pub(crate) const TCP: usize = 34;
 
 pub(crate) type Mac = [u8; 6];
+
+/// An address of either family; IPv4 is mapped. `+` and `^` change the last word, to name
+/// neighbours.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Ip(pub(crate) u128);
+
+impl Ip {
+    pub(crate) const fn v4(address: u32) -> Self {
+        Self(0xffff << 32 | address as u128)
+    }
+
+    /// The address if it is one of IPv4.
+    pub(crate) const fn as_v4(self) -> Option<u32> {
+        if self.0 >> 32 == 0xffff { Some(self.0 as u32) } else { None }
+    }
+
+    /// Its version.
+    pub(crate) const fn version(self) -> Version {
+        if self.as_v4().is_some() { Version::V4 } else { Version::V6 }
+    }
+
+    /// The bytes of the address in a header.
+    pub(crate) fn octets(self) -> Vec<u8> {
+        match self.as_v4() {
+            Some(address) => address.to_be_bytes().to_vec(),
+            None => self.0.to_be_bytes().to_vec(),
+        }
+    }
+}
+
+impl Add<u32> for Ip {
+    type Output = Self;
+
+    fn add(self, other: u32) -> Self {
+        Self(self.0 & !0xffff_ffff | u128::from((self.0 as u32).wrapping_add(other)))
+    }
+}
+
+impl BitXor<u32> for Ip {
+    type Output = Self;
+
+    fn bitxor(self, other: u32) -> Self {
+        Self(self.0 ^ u128::from(other))
+    }
+}
+
+impl From<Ip> for IpAddr {
+    fn from(ip: Ip) -> Self {
+        match ip.as_v4() {
+            Some(address) => Ipv4Addr::from_bits(address).into(),
+            None => Ipv6Addr::from_bits(ip.0).into(),
+        }
+    }
+}
+
+impl fmt::Debug for Ip {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{}", IpAddr::from(*self))
+    }
+}
+
+/// Where the TCP header of a frame begins.
+pub(crate) fn tcp_at(frame: &[u8]) -> usize {
+    Layout::of(frame).tcp
+}
 
 /// RFC 1071, section 4.1: the sum of the 16-bit words, carries folded in.
 pub(crate) fn ones_sum(runs: &[&[u8]]) -> u16 {
@@ -100,11 +170,15 @@ pub(crate) fn read_options(mut bytes: &[u8]) -> Option<Vec<Opt>> {
 pub(crate) struct Segment {
     pub(crate) source_mac: Mac,
     pub(crate) destination_mac: Mac,
+    /// VLAN tags, EtherType and control information each, the outer first.
+    pub(crate) tags: Vec<u32>,
+    /// Type of service, or traffic class.
     pub(crate) tos: u8,
+    /// Identification, or the end of the flow label.
     pub(crate) ident: u16,
     pub(crate) ttl: u8,
-    pub(crate) source: (u32, u16),
-    pub(crate) destination: (u32, u16),
+    pub(crate) source: (Ip, u16),
+    pub(crate) destination: (Ip, u16),
     pub(crate) seq: u32,
     pub(crate) ack: u32,
     pub(crate) flags: u16,
@@ -146,12 +220,25 @@ impl Segment {
         let mut frame = Vec::new();
         frame.extend(self.destination_mac);
         frame.extend(self.source_mac);
-        frame.extend([0x08, 0x00, 0x45, self.tos]);
-        frame.extend((20 + tcp.len() as u16).to_be_bytes());
-        frame.extend(self.ident.to_be_bytes());
-        frame.extend([0x40, 0x00, self.ttl, 6, 0, 0]);
-        frame.extend(self.source.0.to_be_bytes());
-        frame.extend(self.destination.0.to_be_bytes());
+        frame.extend(self.tags.iter().flat_map(|tag| tag.to_be_bytes()));
+        let len = tcp.len() as u16;
+        match self.source.0.version() {
+            Version::V4 => {
+                frame.extend([0x08, 0x00, 0x45, self.tos]);
+                frame.extend((20 + len).to_be_bytes());
+                frame.extend(self.ident.to_be_bytes());
+                frame.extend([0x40, 0x00, self.ttl, 6, 0, 0]);
+            }
+            Version::V6 => {
+                frame.extend([0x86, 0xdd, 0x60 | self.tos >> 4, self.tos << 4]);
+                frame.extend(self.ident.to_be_bytes());
+                frame.extend(len.to_be_bytes());
+                frame.extend([6, self.ttl]);
+            }
+        }
+        assert_eq!(self.source.0.version(), self.destination.0.version(), "{self:?}");
+        frame.extend(self.source.0.octets());
+        frame.extend(self.destination.0.octets());
         frame.extend(tcp);
         seal(&mut frame);
         frame
@@ -162,32 +249,100 @@ impl Segment {
         assert!(checksums_hold(frame), "checksums: {frame:02x?}");
         let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
         let half = |at: usize| u16::from_be_bytes(frame[at..at + 2].try_into().unwrap());
-        let header = usize::from(frame[TCP + 12] >> 4) * 4;
-        assert_eq!(usize::from(half(IP + 2)), frame.len() - IP, "total length");
-        assert_eq!((half(12), frame[IP], frame[IP + 9]), (0x0800, 0x45, 6));
+        let Layout { family, ip, tcp } = Layout::of(frame);
+        let header = usize::from(frame[tcp + 12] >> 4) * 4;
+        assert_eq!(layout_end(frame), frame.len(), "lengths");
+        let wide = |at: usize| Ip(u128::from_be_bytes(frame[at..at + 16].try_into().unwrap()));
+        let (tos, ident, ttl, source, destination) = match family {
+            Version::V4 => {
+                assert_eq!((frame[ip], frame[ip + 9]), (0x45, 6));
+                let (source, destination) = (Ip::v4(word(ip + 12)), Ip::v4(word(ip + 16)));
+                (frame[ip + 1], half(ip + 4), frame[ip + 8], source, destination)
+            }
+            Version::V6 => {
+                assert_eq!((frame[ip] >> 4, frame[ip + 6]), (6, 6));
+                let tos = frame[ip] << 4 | frame[ip + 1] >> 4;
+                (tos, half(ip + 2), frame[ip + 7], wide(ip + 8), wide(ip + 24))
+            }
+        };
         Self {
             destination_mac: frame[0..6].try_into().unwrap(),
             source_mac: frame[6..12].try_into().unwrap(),
-            tos: frame[IP + 1],
-            ident: half(IP + 4),
-            ttl: frame[IP + 8],
-            source: (word(IP + 12), half(TCP)),
-            destination: (word(IP + 16), half(TCP + 2)),
-            seq: word(TCP + 4),
-            ack: word(TCP + 8),
-            flags: half(TCP + 12) & 0x1ff,
-            window: half(TCP + 14),
-            urgent: half(TCP + 18),
-            options: read_options(&frame[TCP + 20..TCP + header]).expect("sound options"),
+            tags: (12..ip - 2).step_by(4).map(word).collect(),
+            tos,
+            ident,
+            ttl,
+            source: (source, half(tcp)),
+            destination: (destination, half(tcp + 2)),
+            seq: word(tcp + 4),
+            ack: word(tcp + 8),
+            flags: half(tcp + 12) & 0x1ff,
+            window: half(tcp + 14),
+            urgent: half(tcp + 18),
+            options: read_options(&frame[tcp + 20..tcp + header]).expect("sound options"),
             raw_options: None,
-            payload: frame[TCP + header..].to_vec(),
+            payload: frame[tcp + header..].to_vec(),
         }
     }
 }
 
+/// Length of an IP header without options or extensions.
+pub(crate) const fn header_len(family: Version) -> usize {
+    match family {
+        Version::V4 => 20,
+        Version::V6 => 40,
+    }
+}
+
+/// Where the headers of a frame are.
+pub(crate) struct Layout {
+    pub(crate) family: Version,
+    pub(crate) ip: usize,
+    pub(crate) tcp: usize,
+}
+
+impl Layout {
+    /// Of a frame that is IP behind any number of tags, without options.
+    pub(crate) fn of(frame: &[u8]) -> Self {
+        Self::find(frame).unwrap_or_else(|| panic!("not IP: {frame:02x?}"))
+    }
+
+    /// The same, or `None` if it is not IP or ends before.
+    pub(crate) fn find(frame: &[u8]) -> Option<Self> {
+        let mut ip = 14;
+        loop {
+            let family = match frame.get(ip - 2..ip)? {
+                [0x08, 0x00] => Version::V4,
+                [0x86, 0xdd] => Version::V6,
+                [0x81, 0x00] | [0x88, 0xa8] => {
+                    ip += 4;
+                    continue;
+                }
+                _ => return None,
+            };
+            let tcp = ip + header_len(family);
+            return (tcp <= frame.len()).then_some(Self { family, ip, tcp });
+        }
+    }
+}
+
+/// Where the packet in a frame ends, by its IP header.
+fn layout_end(frame: &[u8]) -> usize {
+    let Layout { family, ip, tcp } = Layout::of(frame);
+    let half = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    match family {
+        Version::V4 => ip + half(ip + 2),
+        Version::V6 => tcp + half(ip + 4),
+    }
+}
+
 fn pseudo_header(frame: &[u8]) -> Vec<u8> {
-    let len = u16::from_be_bytes([frame[IP + 2], frame[IP + 3]]) - 20;
-    let mut pseudo = frame[IP + 12..IP + 20].to_vec();
+    let Layout { family, ip, tcp } = Layout::of(frame);
+    let len = (layout_end(frame) - tcp) as u16;
+    let mut pseudo = match family {
+        Version::V4 => frame[ip + 12..tcp].to_vec(),
+        Version::V6 => frame[ip + 8..tcp].to_vec(),
+    };
     pseudo.extend([0, 6]);
     pseudo.extend(len.to_be_bytes());
     pseudo
@@ -195,24 +350,28 @@ fn pseudo_header(frame: &[u8]) -> Vec<u8> {
 
 /// Ones' complement sum over the TCP segment with its pseudo-header: 0xffff if it is intact.
 pub(crate) fn tcp_sum(frame: &[u8]) -> u16 {
-    let end = IP + usize::from(u16::from_be_bytes([frame[IP + 2], frame[IP + 3]]));
-    ones_sum(&[&pseudo_header(frame), &frame[TCP..end]])
+    ones_sum(&[&pseudo_header(frame), &frame[tcp_at(frame)..layout_end(frame)]])
 }
 
-/// Whether both checksums are right.
+/// Whether every checksum is right.
 pub(crate) fn checksums_hold(frame: &[u8]) -> bool {
-    ones_sum(&[&frame[IP..TCP]]) == 0xffff && tcp_sum(frame) == 0xffff
+    let Layout { family, ip, tcp } = Layout::of(frame);
+    (family == Version::V6 || ones_sum(&[&frame[ip..tcp]]) == 0xffff) && tcp_sum(frame) == 0xffff
 }
 
-/// Sets the checksum of the IP header.
+/// Sets the checksum of the IP header, if it has one.
 pub(crate) fn seal_ip(frame: &mut [u8]) {
-    frame[IP + 10..IP + 12].fill(0);
-    let sum = !ones_sum(&[&frame[IP..TCP]]);
-    frame[IP + 10..IP + 12].copy_from_slice(&sum.to_be_bytes());
+    let Some(Layout { family, ip, tcp }) = Layout::find(frame) else { return };
+    if family == Version::V4 {
+        frame[ip + 10..ip + 12].fill(0);
+        let sum = !ones_sum(&[&frame[ip..tcp]]);
+        frame[ip + 10..ip + 12].copy_from_slice(&sum.to_be_bytes());
+    }
 }
 
 fn seal(frame: &mut [u8]) {
     seal_ip(frame);
     let sum = !tcp_sum(frame);
-    frame[TCP + 16..TCP + 18].copy_from_slice(&sum.to_be_bytes());
+    let at = tcp_at(frame) + 16;
+    frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
 }

@@ -1,7 +1,9 @@
 //! Tables with services, addresses, interfaces, next hops and sessions in them.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
+use seawall_fastpath::family::Version;
 use seawall_fastpath::layout::{
     AddressEntry, AddressKey, Entry, InterfaceEntry, Scales, ServiceEntry, ServiceKey, Slot, Word,
     first_bucket, second_bucket, switch, tag,
@@ -13,18 +15,31 @@ use seawall_fastpath::{
 };
 use seawall_wire::ethernet::MacAddr;
 
-use super::packet::{Mac, Segment};
+use super::packet::{IP, Ip, Mac, Segment, header_len};
 use super::splice::Numbers;
+use crate::FAMILY;
 
-pub(crate) const CLIENT: (u32, u16) = (0xc000_0207, 40_000);
-pub(crate) const VIP: u32 = 0xc633_6401;
-pub(crate) const PROXIED: (u32, u16) = (VIP, 80);
-pub(crate) const UNPROXIED: (u32, u16) = (VIP, 81);
+/// A host of the network that these tests are about, by its number: in IPv4 its address, in IPv6
+/// the end of one in 2001:db8::/96.
+pub(crate) const fn host(number: u32) -> Ip {
+    match FAMILY {
+        Version::V4 => Ip::v4(number),
+        Version::V6 => Ip(0x2001_0db8 << 96 | number as u128),
+    }
+}
+
+/// Offset of the TCP header in an untagged frame of this test's version.
+pub(crate) const TCP: usize = IP + header_len(FAMILY);
+
+pub(crate) const CLIENT: (Ip, u16) = (host(0xc000_0207), 40_000);
+pub(crate) const VIP: Ip = host(0xc633_6401);
+pub(crate) const PROXIED: (Ip, u16) = (VIP, 80);
+pub(crate) const UNPROXIED: (Ip, u16) = (VIP, 81);
 /// Proxied, without a usable real server.
-pub(crate) const UNUSABLE: (u32, u16) = (VIP, 82);
-pub(crate) const DEFERRED: (u32, u16) = (VIP, 83);
-pub(crate) const LOCAL: (u32, u16) = (0x0a01_0064, 5_000);
-pub(crate) const REAL: (u32, u16) = (0x0a01_0002, 8_080);
+pub(crate) const UNUSABLE: (Ip, u16) = (VIP, 82);
+pub(crate) const DEFERRED: (Ip, u16) = (VIP, 83);
+pub(crate) const LOCAL: (Ip, u16) = (host(0x0a01_0064), 5_000);
+pub(crate) const REAL: (Ip, u16) = (host(0x0a01_0002), 8_080);
 
 pub(crate) const OUTSIDE: u32 = 3;
 pub(crate) const INSIDE: u32 = 4;
@@ -64,8 +79,14 @@ pub(crate) struct World {
     next_slot: std::cell::Cell<u32>,
 }
 
-pub(crate) fn endpoint((address, port): (u32, u16)) -> Endpoint {
-    Endpoint { address: Addr::v4(address), port }
+impl From<Ip> for Addr {
+    fn from(ip: Ip) -> Self {
+        IpAddr::from(ip).into()
+    }
+}
+
+pub(crate) fn endpoint((address, port): (Ip, u16)) -> Endpoint {
+    Endpoint { address: address.into(), port }
 }
 
 impl World {
@@ -119,13 +140,13 @@ impl World {
         world
     }
 
-    pub(crate) fn add_service(&self, at: (u32, u16), flags: u32) {
+    pub(crate) fn add_service(&self, at: (Ip, u16), flags: u32) {
         let key = ServiceKey::tcp(endpoint(at));
         self.tables.services.borrow_mut().insert(key, ServiceEntry { id: SERVICE_ID, flags });
     }
 
-    pub(crate) fn add_address(&self, address: u32, entry: AddressEntry) {
-        self.tables.addresses.borrow_mut().insert(AddressKey(Addr::v4(address)), entry);
+    pub(crate) fn add_address(&self, address: Ip, entry: AddressEntry) {
+        self.tables.addresses.borrow_mut().insert(AddressKey(address.into()), entry);
     }
 
     /// Sets the clock, the daemon's heartbeat with it.
@@ -210,14 +231,19 @@ impl World {
         tuple.hash(self.tables.memory.settings().index_key.get())
     }
 
-    /// Publishes an entry in the tuple's first bucket with room.
+    /// Publishes an entry in the emptier of the tuple's buckets, as the engine does.
     pub(crate) fn publish(&self, tuple: &Tuple, direction: Direction, slot: u32) {
         let hash = self.hash(tuple);
         let mask = self.tables.memory.settings().bucket_mask.load();
         let entry = Entry { tag: tag(hash), direction, slot };
-        let stored =
-            self.put(first_bucket(hash, mask), entry) || self.put(second_bucket(hash, mask), entry);
-        assert!(stored, "both buckets are full");
+        let index = self.tables.memory.index();
+        let load = |bucket: &u32| {
+            let entries = &index[*bucket as usize].entries;
+            entries.iter().filter(|cell| cell.load() != 0).count()
+        };
+        let buckets = [first_bucket(hash, mask), second_bucket(hash, mask)];
+        let emptier = buckets.into_iter().min_by_key(load).expect("two buckets");
+        assert!(self.put(emptier, entry), "both buckets are full");
     }
 
     /// Puts an entry into a bucket; says whether there was room.
@@ -230,10 +256,10 @@ impl World {
 /// A session to install.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Session {
-    pub(crate) client: (u32, u16),
-    pub(crate) vip: (u32, u16),
-    pub(crate) local: (u32, u16),
-    pub(crate) real: (u32, u16),
+    pub(crate) client: (Ip, u16),
+    pub(crate) vip: (Ip, u16),
+    pub(crate) local: (Ip, u16),
+    pub(crate) real: (Ip, u16),
     pub(crate) state: TcpState,
     pub(crate) numbers: Numbers,
     pub(crate) cookie: u32,
@@ -268,7 +294,7 @@ impl Session {
         });
         let word = Word { state: self.state, flags: numbers.flags, d: numbers.d };
         slot.word.store(word.to_bits());
-        slot.punted.store(0);
+        slot.allow_punts();
         slot.f.store(numbers.f);
         slot.ts_in.store(numbers.a);
         slot.ts_out.store(numbers.b);
@@ -295,6 +321,29 @@ impl Session {
         segment
     }
 
+    /// A segment as we sent it on to the client, which has not acknowledged it.
+    pub(crate) fn to_client(&self) -> Segment {
+        Segment {
+            source: self.vip,
+            destination: self.client,
+            seq: self.known_in.0,
+            ack: self.known_out.0,
+            payload: vec![7; 100],
+            ..from_client(self.vip)
+        }
+    }
+
+    /// A segment as we sent it on to the real server, which has not acknowledged it.
+    pub(crate) fn to_real_server(&self) -> Segment {
+        Segment {
+            source: self.local,
+            destination: self.real,
+            seq: self.known_out.0.wrapping_add(self.numbers.f),
+            ack: self.known_in.0.wrapping_sub(self.numbers.d),
+            ..self.to_client()
+        }
+    }
+
     /// A plain ACK from the real server that lies in the window.
     pub(crate) fn real_server_segment(&self) -> Segment {
         Segment {
@@ -310,10 +359,11 @@ impl Session {
 }
 
 /// An ACK from the client to `to`.
-pub(crate) fn from_client(to: (u32, u16)) -> Segment {
+pub(crate) fn from_client(to: (Ip, u16)) -> Segment {
     Segment {
         source_mac: ROUTER_MAC,
         destination_mac: OUTSIDE_MAC,
+        tags: Vec::new(),
         tos: 0x02,
         ident: 0x4321,
         ttl: 57,
