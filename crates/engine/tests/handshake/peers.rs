@@ -4,7 +4,7 @@ use crate::support::balancer::{
     Balancer, CLIENT, CLIENT_MAC, Framed, OUTSIDE, SERVER, SERVER_PORT, Setup, VIP, interface_mac,
     server_mac,
 };
-use crate::support::packet::{ACK, Opt, SYN, Segment};
+use crate::support::packet::{ACK, Ip, Opt, SYN, Segment};
 
 pub(crate) const CLIENT_ISN: u32 = 0xffff_fff0;
 pub(crate) const SERVER_ISN: u32 = 0x1234_5678;
@@ -27,8 +27,8 @@ pub(crate) fn from_client(port: u16, flags: u16, seq: u32, ack: u32) -> Segment 
         tos: 0,
         ident: 1,
         ttl: 64,
-        source: (CLIENT, port),
-        destination: VIP,
+        source: (Ip::v4(CLIENT), port),
+        destination: (Ip::v4(VIP.0), VIP.1),
         seq,
         ack,
         flags,
@@ -95,7 +95,7 @@ impl Stage {
                 self.to_client.push(segment);
             } else {
                 assert_eq!(interface, self.inside);
-                let server = segment.destination.0 - SERVER;
+                let server = segment.destination.0.as_v4().expect("IPv4") - SERVER;
                 assert_eq!(segment.destination_mac, server_mac(server));
                 assert_eq!(segment.destination.1, SERVER_PORT);
                 self.to_servers.push(segment);
