@@ -83,6 +83,18 @@ fn errors_of_single_values() {
             "3: unknown key `establised` in [timeouts]; did you mean `established`?",
         ),
         (
+            "[synproxy]\nack_storm_thresh = 65536",
+            "3: [synproxy] ack_storm_thresh is 65536; expected an integer 0 to 65535",
+        ),
+        (
+            "[synproxy]\nsecret_file = \"secret\"",
+            "3: [synproxy] secret_file is \"secret\"; expected an absolute path, as in \"/etc/",
+        ),
+        (
+            "[synproxy]\nsecret_file = 7",
+            "3: [synproxy] secret_file is 7; expected an absolute path, as in \"/etc/seawall/secret\"",
+        ),
+        (
             "[policy]\ndefence-udp-drop = true",
             "3: unknown key `defence-udp-drop` in [policy]; did you mean `defence_udp_drop`?",
         ),
@@ -163,7 +175,22 @@ fn errors_of_services_and_pools() {
         (
             "10.0.0.1:80",
             "[2001:db8::1]:80",
-            "5: service [2001:db8::1]:80 is IPv6; this version balances IPv4 only",
+            "9: real server 10.1.0.1:80 is IPv4, but service [2001:db8::1]:80 (line 5) is IPv6, and \"fullnat\" cannot cross families; expected an IPv6 address",
+        ),
+        (
+            "10.1.0.1:80",
+            "[2001:db8::1]:80",
+            "9: real server [2001:db8::1]:80 is IPv6, but service 10.0.0.1:80 (line 5) is IPv4, and",
+        ),
+        (
+            "10.0.0.1:80",
+            "[2001:db8::1]",
+            "6: [[service]] address is \"[2001:db8::1]\"; expected \"IP:PORT\"",
+        ),
+        (
+            "10.0.0.1:80",
+            "[2001:db8::1%2]:80",
+            "6: [[service]] address is \"[2001:db8::1%2]:80\", and only link-local addresses have",
         ),
         (
             "address = \"10.0.0.1:80\"\n",
@@ -315,11 +342,59 @@ fn direct_routing_with_the_proxy_says_why_not() {
 }
 
 #[test]
-fn an_ipv6_pool_does_not_serve_an_ipv4_real_server() {
-    let errors = errors(&edited("10.1.0.100-10.1.0.103", "2001:db8::1"));
-    assert_eq!(errors.len(), 2, "{errors:#?}");
-    assert!(errors[0].contains("local addresses 2001:db8::1 are IPv6"), "{errors:#?}");
-    assert!(errors[1].contains("pool \"p\" (line 2) has no IPv4 address for real server"));
+fn a_pool_must_have_an_address_of_the_real_servers_family() {
+    let text = edited("10.1.0.100-10.1.0.103", "2001:db8::1");
+    assert_first(
+        &text,
+        "9: pool \"p\" (line 2) has no IPv4 address for real server 10.1.0.1:80; exp",
+    );
+    let text = edited("10.0.0.1:80", "[2001:db8::1]:80").replace("10.1.0.1:80", "[2001:db8::2]:80");
+    assert_first(
+        &text,
+        "9: pool \"p\" (line 2) has no IPv6 address for real server [2001:db8::2]:80;",
+    );
+    let both = text.replace("10.1.0.103\"", "10.1.0.103\", \"2001:db8::3-2001:db8::4\"");
+    assert!(parse(&both).is_ok());
+}
+
+#[test]
+fn nat_does_not_cross_families_either() {
+    let text = edited("10.1.0.1:80", "[2001:db8::2]:80").replace("fullnat", "nat");
+    assert_first(
+        &text,
+        "9: real server [2001:db8::2]:80 is IPv6, but service 10.0.0.1:80 (line 5)",
+    );
+}
+
+#[test]
+fn ipv6_addresses_that_no_wire_carries() {
+    const MAPPED: &str = "an IPv4 address mapped into IPv6, which no packet on a wire may bear";
+    const LINK: &str =
+        "a link-local address, which routers do not forward and every link has again";
+    let text = edited("10.1.0.100-10.1.0.103", "2001:db8::64-2001:db8::67")
+        .replace("10.0.0.1:80", "[2001:db8::1]:80")
+        .replace("10.1.0.1:80", "[2001:db8::2]:80");
+    assert!(parse(&text).is_ok());
+    for (address, why) in [
+        ("::ffff:10.9.0.1", MAPPED),
+        ("fe80::1", LINK),
+        ("febf::1", LINK),
+        ("::1", "a loopback address"),
+        ("::", "no address of a host"),
+        ("ff02::1", "a multicast address"),
+    ] {
+        let shown: std::net::IpAddr = address.parse().unwrap();
+        for (from, to, what) in [
+            ("[2001:db8::1]:80", format!("[{address}]:80"), "5: service address"),
+            ("[2001:db8::2]:80", format!("[{address}]:80"), "9: real server"),
+            ("2001:db8::64-2001:db8::67", address.to_owned(), "4: local address"),
+        ] {
+            assert_first(&text.replace(from, &to), &format!("{what} {shown} is {why}"));
+        }
+    }
+    // With its zone, as tools print it, it is no better.
+    let text = text.replace("[2001:db8::2]:80", "[fe80::2%3]:80");
+    assert_first(&text, &format!("9: real server fe80::2 is {LINK}; expected a unicast"));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod address_range;
 mod errors;
 mod parse;
+mod secret_file;
 mod section;
 mod unsupported;
 mod validate;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 pub use address_range::{AddressRange, AddressRangeError};
 pub use errors::{ConfigError, ConfigErrors};
+pub use secret_file::{SECRET_MAX, SECRET_MIN, SharedSecret};
 pub use words::{Forwarding, Protocol, Scheduler};
 
 /// Where the API socket is unless the file or `--api` says otherwise.
@@ -130,6 +132,12 @@ pub struct SynproxyConfig {
     pub conn_reuse_close_wait: bool,
     /// Reuse of a session in LAST_ACK.
     pub conn_reuse_last_ack: bool,
+    /// Repetitions of one acknowledgment without data after which an ACK storm is cut, 0 to
+    /// 65,535; 0 cuts none (LVS `synproxy_ack_storm_thresh`).
+    pub ack_storm_thresh: u16,
+    /// The file that cookie keys are derived from, absolute, so that boxes that have the same one
+    /// accept each other's cookies; without it keys are random. See [`Config::read_secret`].
+    pub secret_file: Option<Located<PathBuf>>,
 }
 
 /// `[timeouts]`: how long an idle session lives in each state, 1 s to 7 days.

@@ -151,6 +151,18 @@ fn socket_path(
     usable.then_some(Located { value: path, line: text.line })
 }
 
+fn secret_file(section: &mut Section<'_, '_>, p: &mut Problems<'_>) -> Option<Located<PathBuf>> {
+    let expected = "an absolute path, as in \"/etc/seawall/secret\"";
+    let text = section.string(p, "secret_file", expected)?;
+    let path = PathBuf::from(text.value);
+    if !path.is_absolute() || text.value.contains('\0') {
+        let message = format!("{} is {}", section.name("secret_file"), quote(text.value));
+        p.add(text.line, message, format_args!("expected {expected}"));
+        return None;
+    }
+    Some(Located { value: path, line: text.line })
+}
+
 fn synproxy(top: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> SynproxyConfig {
     with_section(top, problems, ["synproxy", "[synproxy]"], |section, p| {
         let synproxy = SynproxyConfig {
@@ -171,9 +183,11 @@ fn synproxy(top: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> SynproxyC
             conn_reuse: section.boolean(p, "conn_reuse", true),
             conn_reuse_close: section.boolean(p, "conn_reuse_close", true),
             conn_reuse_time_wait: section.boolean(p, "conn_reuse_time_wait", true),
-            conn_reuse_fin_wait: section.boolean(p, "conn_reuse_fin_wait", false),
-            conn_reuse_close_wait: section.boolean(p, "conn_reuse_close_wait", false),
-            conn_reuse_last_ack: section.boolean(p, "conn_reuse_last_ack", false),
+            conn_reuse_fin_wait: section.boolean(p, "conn_reuse_fin_wait", true),
+            conn_reuse_close_wait: section.boolean(p, "conn_reuse_close_wait", true),
+            conn_reuse_last_ack: section.boolean(p, "conn_reuse_last_ack", true),
+            ack_storm_thresh: section.integer(p, "ack_storm_thresh", 0..=u16::MAX, 10),
+            secret_file: secret_file(section, p),
         };
         let (one, all) = (synproxy.ack_store_bytes, synproxy.ack_store_total_bytes);
         if all < one {
@@ -304,8 +318,12 @@ fn endpoint(
     problems: &mut Problems<'_>,
 ) -> Option<SocketAddr> {
     let why = match text.value.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 => return Some(address),
-        Ok(_) => ", and port 0 is none",
+        Ok(address) if address.port() == 0 => ", and port 0 is none",
+        // A link-local address has its zone by right; where none is wanted, `validate` says so.
+        Ok(SocketAddr::V6(v6)) if v6.scope_id() != 0 && !v6.ip().is_unicast_link_local() => {
+            ", and only link-local addresses have a zone"
+        }
+        Ok(address) => return Some(address),
         Err(_) if text.value.parse::<std::net::IpAddr>().is_ok() => ", without a port",
         Err(_) => "",
     };

@@ -93,9 +93,11 @@ fn defaults() {
         conn_reuse: true,
         conn_reuse_close: true,
         conn_reuse_time_wait: true,
-        conn_reuse_fin_wait: false,
-        conn_reuse_close_wait: false,
-        conn_reuse_last_ack: false,
+        conn_reuse_fin_wait: true,
+        conn_reuse_close_wait: true,
+        conn_reuse_last_ack: true,
+        ack_storm_thresh: 10,
+        secret_file: None,
     };
     assert_eq!(config.synproxy, synproxy);
     let seconds = Duration::from_secs;

@@ -3,16 +3,8 @@
 use super::errors::Problems;
 use super::{Config, Forwarding, Protocol, RealServerConfig, Scheduler, ServiceConfig};
 
-const IPV4_ONLY: &str = "this version balances IPv4 only; expected an IPv4 address";
-
 /// Reports every use of a feature that is not built.
 pub(super) fn refuse(config: &Config, problems: &mut Problems<'_>) {
-    for range in config.local_addresses.iter().flat_map(|pool| &pool.addresses) {
-        if range.value.first().is_ipv6() {
-            let message = format!("local addresses {} are IPv6", range.value);
-            problems.add(range.line, message, IPV4_ONLY);
-        }
-    }
     for service in &config.services {
         refuse_service(service, problems);
         for server in &service.real_servers {
@@ -23,9 +15,6 @@ pub(super) fn refuse(config: &Config, problems: &mut Problems<'_>) {
 
 fn refuse_service(service: &ServiceConfig, problems: &mut Problems<'_>) {
     let address = service.address;
-    if address.is_ipv6() {
-        problems.add(service.line, format_args!("service {address} is IPv6"), IPV4_ONLY);
-    }
     match service.protocol {
         Protocol::Tcp => {}
         Protocol::Udp => problems.add(
@@ -59,10 +48,6 @@ fn refuse_real_server(
     server: &RealServerConfig,
     problems: &mut Problems<'_>,
 ) {
-    if server.address.is_ipv6() {
-        let message = format!("real server {} is IPv6", server.address);
-        problems.add(server.line, message, IPV4_ONLY);
-    }
     match server.forwarding {
         Forwarding::Nat | Forwarding::FullNat => {}
         Forwarding::Dr | Forwarding::Tunnel => problems.add(

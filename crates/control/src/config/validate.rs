@@ -200,8 +200,14 @@ fn services(config: &Config, ranges: &PoolRanges<'_>, problems: &mut Problems<'_
                     "expected another host; this version delivers nothing to the balancer itself",
                 );
             }
-            if server.forwarding == Forwarding::FullNat {
-                full_nat(service, server, pool, problems);
+            match server.forwarding {
+                Forwarding::Nat | Forwarding::FullNat
+                    if server.address.is_ipv4() != service.address.is_ipv4() =>
+                {
+                    other_family(service, server, problems);
+                }
+                Forwarding::FullNat => full_nat(service, server, pool, problems),
+                Forwarding::Nat | Forwarding::Dr | Forwarding::Tunnel => {}
             }
         }
     }
@@ -226,6 +232,29 @@ fn service_pool<'c>(
         problems.add(name.line, message, remedy);
     }
     pool
+}
+
+/// IPv4 or IPv6, for messages.
+fn family(ipv4: bool) -> &'static str {
+    if ipv4 { "IPv4" } else { "IPv6" }
+}
+
+/// NAT and FULLNAT rewrite addresses within a header; they do not make another header.
+fn other_family(service: &ServiceConfig, server: &RealServerConfig, problems: &mut Problems<'_>) {
+    let (ours, theirs) = (service.address.is_ipv4(), server.address.is_ipv4());
+    problems.add(
+        server.line,
+        format_args!(
+            "real server {} is {}, but service {} (line {}) is {}, and \"{}\" cannot cross families",
+            server.address,
+            family(theirs),
+            service.address,
+            service.line,
+            family(ours),
+            server.forwarding
+        ),
+        format_args!("expected an {} address of the real server", family(ours)),
+    );
 }
 
 fn full_nat(
@@ -253,7 +282,7 @@ fn full_nat(
     let mut addresses = pool.addresses.iter();
     // An empty pool is reported where it is defined.
     if !pool.addresses.is_empty() && !addresses.any(|range| range.value.first().is_ipv4() == ipv4) {
-        let family = if ipv4 { "IPv4" } else { "IPv6" };
+        let family = family(ipv4);
         problems.add(
             server.line,
             format_args!(
@@ -306,6 +335,14 @@ fn unusable(ip: IpAddr) -> Option<&'static str> {
         Some("the broadcast address")
     } else if ip.is_loopback() {
         Some("a loopback address, which no packet on a wire may bear")
+    } else if let IpAddr::V6(v6) = ip
+        && v6.to_ipv4_mapped().is_some()
+    {
+        Some("an IPv4 address mapped into IPv6, which no packet on a wire may bear")
+    } else if let IpAddr::V6(v6) = ip
+        && v6.is_unicast_link_local()
+    {
+        Some("a link-local address, which routers do not forward and every link has again")
     } else {
         None
     }
