@@ -3,6 +3,8 @@
 use seawall_fastpath::siphash::Key;
 use seawall_fastpath::{Addr, Endpoint, STATES, TcpState};
 
+use crate::epoch::Epoch;
+
 /// How packets reach a real server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Forwarding {
@@ -112,17 +114,19 @@ impl Timeouts {
     }
 }
 
-/// Keys that outlive a cookie epoch, from the operating system's random source.
-#[derive(Clone, Copy, Default)]
+/// Keys from the operating system's random source, or what boxes that share a secret have in
+/// common.
+#[derive(Clone, Copy)]
 pub struct Secrets {
-    /// Of the session index.
+    /// Of the session index; each box its own.
     pub index: Key,
-    /// Of the timestamp clocks.
+    /// Of the timestamp clocks towards clients; shared where cookie keys are, or no box would know
+    /// another's timestamps again.
     pub timestamp: Key,
-    /// Of the ISNs towards real servers (RFC 6528).
+    /// Of the ISNs towards real servers (RFC 6528); each box its own.
     pub isn: Key,
-    /// Of the first cookie epoch.
-    pub cookie: Key,
+    /// The first cookie epoch.
+    pub cookie: Epoch,
 }
 
 /// Settings that hold for the engine's life.
@@ -144,6 +148,7 @@ pub struct Config {
     pub window_scale: u8,
     /// TTL of segments of our own (LVS: `synproxy_synack_ttl`).
     pub ttl: u8,
-    /// Added to the monotonic clock gives the timestamp clock, in milliseconds.
+    /// Added to the monotonic clock gives the timestamp clock, in milliseconds; a shared epoch may
+    /// raise it.
     pub timestamp_offset: u64,
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use seawall_fastpath::cookie::Offer;
 use seawall_fastpath::layout::{
-    COOKIE_KEYS, Ends, RecordHeader, RecordKind, Scales, ServiceEntry, Word, switch,
+    Ends, RecordHeader, RecordKind, Scales, ServiceEntry, Word, switch,
 };
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::packet::Packet;
@@ -16,6 +16,7 @@ use seawall_wire::ethernet::MacAddr;
 use crate::accounts::{Counted, Service, Totals, totals_of};
 use crate::counters::{Counter, Counters};
 use crate::desired::{Config, Desired, Forwarding, RealServerSpec, Secrets};
+use crate::epoch::Epoch;
 use crate::handshake::Handshake;
 use crate::next_hops::{Gateway, Interface, NextHops};
 use crate::outbox::Outbox;
@@ -100,9 +101,6 @@ impl<M: Memory> Engine<M> {
         let settings = memory.settings();
         settings.index_key.set(secrets.index);
         settings.timestamp_key.set(secrets.timestamp);
-        for key in &settings.cookie_keys {
-            key.set(secrets.cookie);
-        }
         settings.switches.store(config.switches);
         settings.init_mss.store(u32::from(config.init_mss));
         settings.window_scale.store(u32::from(config.window_scale));
@@ -110,6 +108,7 @@ impl<M: Memory> Engine<M> {
         settings.ack_storm_threshold.store(u32::from(config.ack_storm_threshold));
         settings.early_data.store(u32::try_from(config.store.bytes).unwrap_or(u32::MAX));
         settings.timestamp_offset.store(config.timestamp_offset);
+        secrets.cookie.first(settings);
         settings.bucket_mask.store(memory.index().len() as u32 - 2);
         settings.heartbeat.store(now);
         let slots = memory.slots().len();
@@ -201,14 +200,9 @@ impl<M: Memory> Engine<M> {
         })
     }
 
-    /// Starts the next cookie epoch with `key`. Cookies of the current one stay valid.
-    pub fn handle_epoch(&mut self, key: Key) {
-        let settings = self.table.settings();
-        let next = settings.epoch.load().wrapping_add(1);
-        if let Some(cell) = settings.cookie_keys.get(next as usize % COOKIE_KEYS) {
-            cell.set(key);
-        }
-        settings.epoch.publish(next);
+    /// Goes on to the next cookie epoch. Cookies of the one before it stay valid.
+    pub fn handle_epoch(&mut self, epoch: &Epoch) {
+        epoch.follow(self.table.settings());
     }
 
     /// Tells the packet path that somebody takes what it punts.
@@ -339,7 +333,8 @@ impl<M: Memory> Engine<M> {
         let endpoint = Endpoint { address: local, port: 0 };
         let tuple = Tuple { source: endpoint, destination: endpoint };
         let offset = tuple.mac(self.isn_key, [1, 0, 0]) as u32;
-        (now.wrapping_add(self.config.timestamp_offset) as u32).wrapping_add(offset)
+        let clock = now.wrapping_add(self.table.settings().timestamp_offset.load());
+        (clock as u32).wrapping_add(offset)
     }
 
     /// Takes a slot, fills it and publishes it.

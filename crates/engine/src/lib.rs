@@ -8,7 +8,7 @@
 //!
 //! [`Engine::handle_record`] for every record from the rings, [`Engine::handle_timeout`] when
 //! [`Engine::poll_timeout`] says so, [`Engine::handle_epoch`] every
-//! [`seawall_fastpath::cookie::EPOCH_MS`], [`Engine::handle_heartbeat`] after each round. After
+//! [`seawall_fastpath::cookie::EPOCH_MS`] (where keys are shared, when the epoch ends), [`Engine::handle_heartbeat`] after each round. After
 //! any of them, [`Engine::take_frames`] and [`Engine::poll_request`] until they are empty.
 //!
 //! # Invariants
@@ -23,6 +23,7 @@ mod accounts;
 mod counters;
 mod desired;
 mod engine;
+mod epoch;
 mod handshake;
 mod next_hops;
 mod outbox;
@@ -41,5 +42,6 @@ pub use desired::{
     Timeouts,
 };
 pub use engine::{Engine, Request};
+pub use epoch::{Epoch, SharedEpoch};
 pub use next_hops::{Gateway, Interface};
 pub use table::GRACE_MS;

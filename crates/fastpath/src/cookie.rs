@@ -11,6 +11,11 @@
 //! timestamps are in use and the epoch, under the key of the epoch; 23 bits of it, so a blind
 //! ACK passes with probability 2^-23. An epoch lasts [`EPOCH_MS`]; the parity bit says whether
 //! the cookie is of the current one or the one before, so checking costs one MAC.
+//!
+//! Boxes that share a secret derive the keys and the epoch's number from it and the time of day,
+//! and so check each other's cookies. Their clocks may differ by [`SKEW_MS`]: within that time
+//! before an epoch ends, the other parity is the next epoch's, which a peer may be in already.
+//! What that costs is the end of a life: a cookie of the previous epoch is 59 seconds old by then.
 
 use seawall_wire::SeqNumber;
 
@@ -21,8 +26,9 @@ use crate::options::Timestamps;
 
 /// How long an epoch lasts, in milliseconds; a cookie lives for one to two.
 pub const EPOCH_MS: u64 = 64_000;
-/// How far the timestamp clocks of two boxes that share a secret may differ, in milliseconds.
-pub const SKEW_MS: u32 = 1_000;
+/// How far the clocks of two boxes that share a secret may differ, in milliseconds: far more than
+/// NTP leaves, and little of a cookie's life.
+pub const SKEW_MS: u64 = 5_000;
 
 const SCALE_NONE: u8 = 15;
 const MAC_MASK: u32 = 0x007f_ffff;
@@ -105,19 +111,26 @@ pub fn make(settings: &Settings, tuple: &Tuple, claim: Claim) -> SeqNumber {
     SeqNumber((claim.offer as u32) << 24 | (epoch & 1) << PARITY_SHIFT | mac)
 }
 
-/// What the client offered, if `cookie` is one of ours and at most two epochs old.
+/// What the client offered, if `cookie` is one of ours or of a peer's and at most two epochs old.
 #[inline(always)]
 #[must_use]
 pub fn check(
     settings: &Settings,
     tuple: &Tuple,
+    now: u64,
     cookie: SeqNumber,
     client_isn: SeqNumber,
     timestamps: bool,
 ) -> Option<Offer> {
     let current = settings.epoch.load();
     let parity = cookie.0 >> PARITY_SHIFT & 1;
-    let epoch = if current & 1 == parity { current } else { current.wrapping_sub(1) };
+    let epoch = if current & 1 == parity {
+        current
+    } else if now.wrapping_add(SKEW_MS) >= settings.epoch_ends.load() {
+        current.wrapping_add(1)
+    } else {
+        current.wrapping_sub(1)
+    };
     let offer = (cookie.0 >> 24) as u8;
     let mac = mac(settings, tuple, Claim { client_isn, offer, timestamps }, epoch);
     if mac == cookie.0 & MAC_MASK { Some(Offer::from_byte(offer)) } else { None }
@@ -144,6 +157,7 @@ pub fn clock(settings: &Settings, tuple: &Tuple, now: u64) -> u32 {
 #[inline(always)]
 #[must_use]
 pub fn echoes_clock(settings: &Settings, tuple: &Tuple, now: u64, timestamps: Timestamps) -> bool {
-    let age = clock(settings, tuple, now).wrapping_add(SKEW_MS).wrapping_sub(timestamps.echo);
-    age <= 2 * EPOCH_MS as u32 + 2 * SKEW_MS
+    let skew = SKEW_MS as u32;
+    let age = clock(settings, tuple, now).wrapping_add(skew).wrapping_sub(timestamps.echo);
+    age <= 2 * EPOCH_MS as u32 + 2 * skew
 }

@@ -202,6 +202,7 @@ fn admit<F: Frame, T: Tables>(
     let offer = cookie::check(
         settings,
         &packet.tuple,
+        now,
         packet.tcp.ack.sub(1),
         packet.tcp.seq.sub(1),
         options.timestamps.is_some(),

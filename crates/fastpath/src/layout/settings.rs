@@ -7,7 +7,7 @@ use crate::siphash::Key;
 /// (DESIGN, "Next hops").
 pub const HEARTBEAT_LIMIT_MS: u64 = 5_000;
 
-/// Cookie keys held at once; two are in use, so a writer never touches one that is read.
+/// Cookie keys held at once; at most three are in use, so a writer never touches one that is read.
 pub const COOKIE_KEYS: usize = 4;
 
 /// Bits of [`Settings::switches`].
@@ -61,8 +61,14 @@ pub struct Settings {
     pub heartbeat: Cell64,
     /// Added to the monotonic clock, in milliseconds, gives our timestamp clock.
     pub timestamp_offset: Cell64,
+    /// When the next cookie epoch begins, in milliseconds of the monotonic clock, on every box
+    /// that shares the cookie keys; `u64::MAX` when nobody shares them. Stored before
+    /// [`Settings::epoch`]: for the moment between the two only a peer that is ahead is judged
+    /// wrongly, not the clients of our own last epoch.
+    pub epoch_ends: Cell64,
     /// The cookie epoch; key `epoch % COOKIE_KEYS` is the current one, the one before it the
-    /// previous. The key of the next epoch is written before this is.
+    /// previous. The key of the next epoch is written before this is; where keys are shared, the
+    /// key of the one after it too.
     pub epoch: Cell32,
     /// Bits of [`switch`].
     pub switches: Cell32,
@@ -83,7 +89,6 @@ pub struct Settings {
     pub ack_storm_threshold: Cell32,
     /// Always zero; what [`crate::Frame::opaque`] reads.
     pub zero: Cell32,
-    spare: [Cell32; 2],
     /// Key of the session index.
     pub index_key: CookieKey,
     /// Key of the per-tuple offsets of the timestamp clock.

@@ -113,6 +113,7 @@ impl World {
             key.set(Key(0xa5a5_0000_ffff_0000 + at as u64, 0x5a5a_1234 << at));
         }
         settings.epoch.store(41);
+        settings.epoch_ends.store(u64::MAX);
         for (hop, interface, to, from) in
             [(HOP_IN, INSIDE, REAL_MAC, INSIDE_MAC), (HOP_OUT, OUTSIDE, ROUTER_MAC, OUTSIDE_MAC)]
         {
