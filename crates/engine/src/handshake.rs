@@ -28,6 +28,8 @@ const MAX_WAITING: usize = 4096;
 /// What is known of a session until its real server has answered.
 #[derive(Debug)]
 pub(crate) struct Handshake {
+    /// When the client proved its address, in milliseconds.
+    started: u64,
     early: Early,
     syn: SynOptions,
     /// Timestamps of the accepted ACK, if they are in use.
@@ -135,6 +137,7 @@ impl<M: Memory> Engine<M> {
         let index = self.open(now, &opening)?;
         let shift = if offer.window_scale == NO_SCALE { 0 } else { offer.window_scale };
         let handshake = Handshake {
+            started: now,
             early: Early::default(),
             syn: SynOptions {
                 mss: offer.mss(packet.version()),
@@ -154,8 +157,18 @@ impl<M: Memory> Engine<M> {
         self.keep(index, arrived);
         self.count(Counter::SynSent);
         self.send_syn(index);
-        self.wheel.arm(index, now + SYN_TIMEOUT_MS);
+        self.await_answer(now, index, SYN_TIMEOUT_MS);
         Ok(())
+    }
+
+    /// Gives a real server `wait` milliseconds to answer, but all of them together no more than
+    /// `[timeouts] syn_sent`.
+    fn await_answer(&mut self, now: u64, index: u32, wait: u64) {
+        let session = self.sessions.get(index as usize);
+        let handshake = session.and_then(|session| session.handshake.as_deref());
+        let started = handshake.map_or(now, |handshake| handshake.started);
+        let ends = started + self.config.timeouts.get(TcpState::SynSent);
+        self.wheel.arm(index, ends.min(now + wait));
     }
 
     /// Sends the SYN of a session, or waits for the MAC of its next hop.
@@ -438,13 +451,14 @@ impl<M: Memory> Engine<M> {
             }
         }
         self.send_syn(index);
-        self.wheel.arm(index, now + SYN_TIMEOUT_MS);
+        self.await_answer(now, index, SYN_TIMEOUT_MS);
         true
     }
 
     /// The real server has not answered (SPEC A9).
     pub(crate) fn handshake_timeout(&mut self, now: u64, index: u32) {
         let retries = self.config.syn_retry;
+        let limit = self.config.timeouts.get(TcpState::SynSent);
         let Some(session) = self.sessions.get_mut(index as usize) else { return };
         let (service, server) = (session.service, session.server);
         let Some(handshake) = session.handshake.as_deref_mut() else {
@@ -452,17 +466,21 @@ impl<M: Memory> Engine<M> {
             self.count(Counter::Expired);
             return self.retire(now, index);
         };
-        if handshake.retransmissions < retries {
+        let in_time = now < handshake.started + limit;
+        if in_time && handshake.retransmissions < retries {
             handshake.retransmissions += 1;
             let wait = SYN_TIMEOUT_MS << handshake.retransmissions.min(6);
             self.count(Counter::SynRetransmitted);
             self.send_syn(index);
-            return self.wheel.arm(index, now + wait);
+            return self.await_answer(now, index, wait);
         }
         let second = std::mem::replace(&mut handshake.second_server, true);
         handshake.bare_acks = 0;
         self.reset_real_server(index);
-        if !second && let Some(other) = self.schedule(service, Some(server)) {
+        if in_time
+            && !second
+            && let Some(other) = self.schedule(service, Some(server))
+        {
             self.move_to(index, other);
             if self.redirect(now, index, other) {
                 return self.count(Counter::SecondServer);

@@ -5,5 +5,6 @@ mod limits;
 mod options;
 mod peers;
 mod servers;
+mod shared;
 #[path = "../support/mod.rs"]
 mod support;

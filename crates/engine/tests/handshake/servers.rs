@@ -1,6 +1,7 @@
 //! Real servers that refuse, are silent, or remember a connection of their past.
 
 use seawall_engine::{Counter, Forwarding};
+use seawall_fastpath::TcpState;
 use seawall_fastpath::layout::{RecordHeader, RecordKind};
 
 use crate::peers::{CLIENT_PORT, SERVER_ISN, Stage, all_options, answer, data, syn_ack};
@@ -77,6 +78,53 @@ fn silence_is_asked_four_times_then_another_then_the_client_is_told() {
     assert_eq!(stage.balancer.engine.counter(Counter::RsError), 1);
     assert_eq!(stage.balancer.engine.counter(Counter::SecondServer), 1);
     assert_eq!(stage.balancer.engine.counter(Counter::SynRetransmitted), 6);
+}
+
+/// LVS `timeout_synsent`, over all attempts: whoever may still be asked, the client is told in time.
+#[test]
+fn the_whole_handshake_has_a_limit() {
+    for (limit, wanted) in [
+        (1_000, &[0][..]),
+        (5_000, &[0, 1_000, 3_000]),
+        (20_000, &[0, 1_000, 3_000, 7_000, 15_000, 16_000, 18_000]),
+    ] {
+        let mut setup = Setup::default();
+        setup.config.timeouts.set(TcpState::SynSent, limit);
+        let mut stage = Stage::new(&setup);
+        let (first, _) = stage.open(CLIENT_PORT, all_options());
+        let mut syns = vec![0];
+        while stage.to_client.is_empty() && stage.elapsed() < 60_000 {
+            stage.pass(16);
+            let now = stage.elapsed();
+            let sent = stage.to_servers.drain(..);
+            syns.extend(sent.filter(|segment| segment.flags == SYN).map(|_| now));
+        }
+        let near = |at: u64, wanted: u64| (wanted..wanted + 64).contains(&at);
+        assert!(near(stage.elapsed(), limit), "{limit}: {}", stage.elapsed());
+        assert_eq!(syns.len(), wanted.len(), "{limit}: {syns:?}");
+        assert!(syns.iter().zip(wanted).all(|(at, wanted)| near(*at, *wanted)), "{syns:?}");
+        let reset = stage.one_to_client();
+        assert_eq!((reset.flags & RST, reset.seq), (RST, first.ack));
+        stage.balancer.assert_empty();
+        assert_eq!(stage.balancer.engine.counter(Counter::RsError), 1);
+    }
+}
+
+/// A real server that keeps answering with bare ACKs does not start the time anew.
+#[test]
+fn bare_acks_do_not_lengthen_the_limit() {
+    let mut setup = Setup { servers: 1, ..Setup::default() };
+    setup.config.timeouts.set(TcpState::SynSent, 2_000);
+    let mut stage = Stage::new(&setup);
+    let (_, mut syn) = stage.open(CLIENT_PORT, all_options());
+    while stage.to_client.is_empty() && stage.elapsed() < 60_000 {
+        stage.server(&answer(&syn, ACK, 77, 0x9999_0000));
+        stage.pass(100);
+        let last = stage.to_servers.drain(..).rfind(|segment| segment.flags == SYN);
+        syn = last.unwrap_or(syn);
+    }
+    assert!((2_000..2_200).contains(&stage.elapsed()), "{}", stage.elapsed());
+    stage.balancer.assert_empty();
 }
 
 /// SPEC A6: a RST with its ack as number, the SYN again at once; after a second one, another port.

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use seawall_engine::scheduler::Kind;
 use seawall_engine::{
-    Config, Desired, Engine, Forwarding, Gateway, Interface, LocalPool, RealServerSpec, Request,
-    Secrets, ServiceSpec, StoreLimits, Timeouts,
+    Config, Desired, Engine, Epoch, Forwarding, Gateway, Interface, LocalPool, RealServerSpec,
+    Request, Secrets, ServiceSpec, SharedEpoch, StoreLimits, Timeouts,
 };
 use seawall_fastpath::cookie::EPOCH_MS;
 use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey, switch};
@@ -24,6 +24,28 @@ pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
 /// The interface that clients are on.
 pub(crate) const OUTSIDE: u32 = 1;
 
+/// A secret that several balancers share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared {
+    pub(crate) secret: u64,
+    /// Added to the balancer's clock gives its time of day.
+    pub(crate) wall: u64,
+}
+
+impl Shared {
+    fn epoch(self, now: u64) -> SharedEpoch {
+        let wall = now + self.wall;
+        let number = (wall / EPOCH_MS) as u32;
+        SharedEpoch {
+            number,
+            keys: [number.wrapping_sub(1), number, number.wrapping_add(1)]
+                .map(|number| Key(self.secret, u64::from(number))),
+            ends: now + EPOCH_MS - wall % EPOCH_MS,
+            timestamp_offset: self.wall,
+        }
+    }
+}
+
 /// What a balancer is set up as.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -38,6 +60,7 @@ pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) now: u64,
     pub(crate) key: u64,
+    pub(crate) shared: Option<Shared>,
 }
 
 impl Default for Setup {
@@ -64,6 +87,7 @@ impl Default for Setup {
             },
             now: 1_000_000,
             key: 7,
+            shared: None,
         }
     }
 }
@@ -132,10 +156,17 @@ impl Balancer {
         let memory = Rc::new(NativeMemory::new(setup.sessions));
         let tables = NativeTables::new(Rc::clone(&memory));
         let key = |number| Key(setup.key.wrapping_mul(0x9e37_79b9_7f4a_7c15), number);
-        let secrets = Secrets { index: key(1), timestamp: key(2), isn: key(3), cookie: key(4) };
+        let mut secrets =
+            Secrets { index: key(1), timestamp: key(2), isn: key(3), cookie: Epoch::Own(key(4)) };
+        let mut next_epoch = setup.now + EPOCH_MS;
+        if let Some(shared) = setup.shared {
+            let epoch = shared.epoch(setup.now);
+            next_epoch = epoch.ends;
+            secrets.timestamp = Key(shared.secret, 0);
+            secrets.cookie = Epoch::Shared(epoch);
+        }
         let engine =
             Engine::new(Rc::clone(&memory), setup.config, setup.desired(), &secrets, setup.now);
-        let next_epoch = setup.now + EPOCH_MS;
         let (now, setup) = (setup.now, setup.clone());
         let mut balancer = Self {
             engine,
@@ -233,8 +264,15 @@ impl Balancer {
         self.engine.handle_timeout(now);
         self.engine.handle_heartbeat(now);
         if now >= self.next_epoch {
-            self.engine.handle_epoch(Key(self.setup.key, now));
-            self.next_epoch = now + EPOCH_MS;
+            let (epoch, ends) = match self.setup.shared {
+                None => (Epoch::Own(Key(self.setup.key, now)), now + EPOCH_MS),
+                Some(shared) => {
+                    let epoch = shared.epoch(now);
+                    (Epoch::Shared(epoch), epoch.ends)
+                }
+            };
+            self.engine.handle_epoch(&epoch);
+            self.next_epoch = ends;
         }
         while let Some(request) = self.engine.poll_request() {
             self.requests.push(request);
