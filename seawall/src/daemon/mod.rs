@@ -3,6 +3,7 @@
 mod addresses;
 mod backend;
 mod interfaces;
+mod keys;
 mod reports;
 mod setup;
 
@@ -18,17 +19,16 @@ use seawall_control::config::Config;
 use seawall_datapath::netlink::{Event, Link, Monitor, Neighbour, NeighbourKey, Netlink};
 use seawall_datapath::{
     Injector, Limits, Mode, Rings, SharedMemory, Signal, Signals, Sources, Waiter, Xdp, clock,
-    random, requirements,
+    requirements,
 };
-use seawall_engine::{Desired, Engine, Gateway, Request, Secrets};
-use seawall_fastpath::cookie::EPOCH_MS;
+use seawall_engine::{Desired, Engine, Gateway, Request};
 use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey};
-use seawall_fastpath::siphash::Key;
 use seawall_wire::ethernet::MacAddr;
 
 use addresses::Added;
 use backend::{Command, Remote};
 use interfaces::Interfaces;
+use keys::{Keys, Now};
 
 /// Records taken from one ring before the other has its turn.
 const BUDGET: usize = 256;
@@ -47,6 +47,7 @@ const PROBE_UNRESOLVED_MS: u64 = 1_000;
 pub(crate) fn run(path: &Path) -> Result<()> {
     let mut signals = Signals::open()?;
     let config = Config::load(path)?;
+    let keys = Keys::new(config.read_secret()?);
     requirements::check()?;
     let mut netlink = Netlink::open()?;
     let interfaces = Interfaces::find(&config, &mut netlink)?;
@@ -57,7 +58,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     for notice in config.not_yet_served() {
         println!("note: {notice}");
     }
-    let mut worker = Worker::new(&config, &interfaces, &gateways)?;
+    let mut worker = Worker::new(&config, keys, &interfaces, &gateways)?;
     for link in interfaces.attached() {
         let mode =
             worker.xdp.attach(link.index).with_context(|| format!("interface {}", link.name))?;
@@ -101,11 +102,6 @@ fn stop_wanted(signals: &mut Signals) -> bool {
     stop
 }
 
-fn random_key() -> Result<Key> {
-    let word = u128::from_ne_bytes(random::bytes()?);
-    Ok(Key(word as u64, (word >> 64) as u64))
-}
-
 /// Ends when the other side of `end` is gone.
 async fn async_end(end: Receiver<()>) {
     while end.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
@@ -121,6 +117,7 @@ struct Worker {
     netlink: Netlink,
     monitor: Monitor,
     interfaces: Interfaces,
+    keys: Keys,
     next_epoch: u64,
     next_probe: u64,
     next_probe_unresolved: u64,
@@ -129,19 +126,20 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(config: &Config, interfaces: &Interfaces, gateways: &[Vec<Gateway>]) -> Result<Self> {
+    fn new(
+        config: &Config,
+        keys: Keys,
+        interfaces: &Interfaces,
+        gateways: &[Vec<Gateway>],
+    ) -> Result<Self> {
         let monitor = Monitor::open()?;
         let limits: Limits = setup::limits(config);
         let mut xdp = Xdp::load(&limits)?;
         let memory = SharedMemory::new(&xdp)?;
         let rings = xdp.take_rings().context("the rings of a program just loaded")?;
-        let now = clock::monotonic_ms();
-        let secrets = Secrets {
-            index: random_key()?,
-            timestamp: random_key()?,
-            isn: random_key()?,
-            cookie: random_key()?,
-        };
+        let clocks = Now::read();
+        let now = clocks.monotonic;
+        let (secrets, next_epoch) = keys.secrets(clocks)?;
         let desired = Desired { pools: setup::pools(config), services: setup::services(config)? };
         for pool in &desired.pools {
             for address in &pool.addresses {
@@ -154,8 +152,7 @@ impl Worker {
         for service in &desired.services {
             xdp.set_address(&AddressKey(service.address.address), &vip)?;
         }
-        let offset = clock::wall_ms().wrapping_sub(now);
-        let engine_config = setup::engine_config(config, offset);
+        let engine_config = setup::engine_config(config, clocks.offset());
         let engine = Engine::new(memory, engine_config, desired, &secrets, now);
         let mut worker = Self {
             engine,
@@ -167,7 +164,8 @@ impl Worker {
             netlink: Netlink::open()?,
             monitor,
             interfaces: interfaces.clone(),
-            next_epoch: now + EPOCH_MS,
+            keys,
+            next_epoch,
             next_probe: now,
             next_probe_unresolved: now,
             overrun: false,
@@ -254,8 +252,9 @@ impl Worker {
         engine.handle_timeout(now);
         engine.handle_heartbeat(now);
         if now >= self.next_epoch {
-            engine.handle_epoch(random_key()?);
-            self.next_epoch = now + EPOCH_MS;
+            let begun = self.keys.epoch(Now::read())?;
+            engine.handle_epoch(&begun.epoch);
+            self.next_epoch = begun.next;
         }
         self.follow_network(now)?;
         while let Some(request) = self.engine.poll_request() {
