@@ -214,6 +214,33 @@ fn one_box_answers_and_another_opens_the_session() {
     assert_eq!((one.count("synproxy_syn_cnt"), two.count("synproxy_syn_cnt")), (2, 0));
 }
 
+/// Over the ends of epochs, both ways, and each box's own too.
+#[test]
+#[ignore = "takes two and a half minutes"]
+fn epochs_end_without_a_refusal() {
+    let secret = [0x33; 32];
+    let Some(one) = Site::new(Some(&secret)) else { return };
+    let mut sites = [one, Site::new(Some(&secret)).unwrap()];
+    let start = Instant::now();
+    let mut opened = [0, 0];
+    let mut port = 20_000;
+    while start.elapsed() < Duration::from_secs(150) {
+        for (from, to) in [(0, 1), (1, 0), (0, 0), (1, 1)] {
+            port += 1;
+            let options = layouts()[usize::from(port % 3 == 0)].clone();
+            let first = sites[from].answered(port, options);
+            sites[to].send(&first);
+            opened[to] += 1;
+            until(|| (sites[to].count("synproxy_ok_ack") >= opened[to]).then_some(()));
+            let refused = sites[to].count("synproxy_bad_ack");
+            assert_eq!(refused, 0, "{from} to {to} after {:?}", start.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    println!("{opened:?} sessions");
+    assert_eq!([0, 1].map(|at| sites[at].count("synproxy_ok_ack")), opened);
+}
+
 #[test]
 fn a_box_with_another_secret_refuses_and_counts() {
     let Some(mut one) = Site::new(Some(&[0x5a; 48])) else { return };

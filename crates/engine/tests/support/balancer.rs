@@ -65,7 +65,16 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        let reuse = switch::reuse(TcpState::Close) | switch::reuse(TcpState::TimeWait);
+        // As the configuration's defaults.
+        let reuse = [
+            TcpState::Close,
+            TcpState::TimeWait,
+            TcpState::FinWait,
+            TcpState::CloseWait,
+            TcpState::LastAck,
+        ]
+        .into_iter()
+        .fold(0, |all, state| all | switch::reuse(state));
         Self {
             forwarding: Forwarding::FullNat,
             synproxy: true,
