@@ -12,8 +12,10 @@ use seawall_datapath::netlink::{self, Netlink};
 use seawall_datapath::netns;
 
 /// IPv6 settings that keep a namespace quiet: no duplicate address detection, no router
-/// solicitations, no addresses from advertisements.
-const QUIET_IPV6: [(&str, &str); 4] = [
+/// solicitations, no addresses from advertisements, no redirects (IPv4 can be told not to send
+/// them, IPv6 only not to follow them).
+const QUIET_IPV6: [(&str, &str); 5] = [
+    ("accept_redirects", "0"),
     ("accept_dad", "0"),
     ("dad_transmits", "0"),
     ("router_solicitations", "0"),

@@ -9,11 +9,13 @@
 //! 10.9.0.2                               192.168.7.10 …                └─ servers
 //! ```
 //!
-//! The balancer is 10.0.0.1, 10.9.0.1 and 192.168.7.1, and everyone's default router. The kernel
-//! forwards between them as long as nothing else does; [`VIP`] and [`LOCAL_ADDRESSES`] are for the
-//! daemon to add. Offloads that do not survive XDP on veth are off at both ends of every veth.
+//! The balancer is 10.0.0.1, 10.9.0.1 and 192.168.7.1, and everyone's default router. Beside each
+//! IPv4 address stands the IPv6 address with its digits ([`beside`]): fd00:10::1, fd00:10:9::1,
+//! fd00:192:168:7::1. The kernel forwards between them as long as nothing else does; [`VIP`],
+//! [`VIP6`], [`LOCAL_ADDRESSES`] and [`LOCAL_ADDRESSES6`] are for the daemon to add. Offloads that
+//! do not survive XDP on veth are off at both ends of every veth.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 
 use seawall_datapath::netlink::ethtool::{Switch, set_offload};
@@ -32,6 +34,15 @@ pub const LOCAL_ADDRESSES: [Ipv4Addr; 4] = [
     Ipv4Addr::new(192, 168, 7, 103),
 ];
 
+/// [`VIP`] in IPv6: fd00:10::254.
+pub const VIP6: Ipv6Addr = beside(VIP);
+
+/// [`LOCAL_ADDRESSES`] in IPv6: fd00:192:168:7::100 and on.
+pub const LOCAL_ADDRESSES6: [Ipv6Addr; 4] = {
+    let [a, b, c, d] = LOCAL_ADDRESSES;
+    [beside(a), beside(b), beside(c), beside(d)]
+};
+
 /// Real servers are 192.168.7.10 up to the first local address.
 pub const MAX_REAL_SERVERS: usize = 90;
 
@@ -41,6 +52,7 @@ const ATTACKER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 const ATTACKER_ROUTER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const SERVER_ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 1);
 const PREFIX_LEN: u8 = 24;
+const PREFIX_LEN6: u8 = 64;
 const BRIDGE: &str = "br0";
 
 /// How many interfaces the balancer has between clients and servers.
@@ -81,7 +93,7 @@ pub struct Interface {
     pub index: u32,
     /// Its MAC address: 02:00 and the first IPv4 address.
     pub mac: [u8; 6],
-    /// Its addresses and their prefix lengths.
+    /// Its addresses and their prefix lengths: IPv4, then IPv6; not the link-local one.
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
@@ -109,17 +121,28 @@ impl Host {
         self.interfaces.iter().find(|interface| interface.name == name)
     }
 
-    /// The first address of the first interface.
+    /// Its first IPv4 address.
     ///
     /// # Panics
     ///
     /// When it has none, as the switch.
     pub fn address(&self) -> IpAddr {
-        self.interfaces
-            .iter()
-            .find_map(|interface| interface.addresses.first())
-            .expect("only the switch has no address")
-            .0
+        self.first(IpAddr::is_ipv4)
+    }
+
+    /// Its first IPv6 address.
+    ///
+    /// # Panics
+    ///
+    /// When it has none, as the switch.
+    pub fn address6(&self) -> IpAddr {
+        self.first(IpAddr::is_ipv6)
+    }
+
+    fn first(&self, of_family: impl Fn(&IpAddr) -> bool) -> IpAddr {
+        let addresses = self.interfaces.iter().flat_map(|interface| &interface.addresses);
+        let mut addresses = addresses.map(|(address, _)| *address);
+        addresses.find(of_family).expect("only the switch has no address")
     }
 }
 
@@ -136,13 +159,13 @@ pub struct Place<'a> {
 pub struct Topology {
     /// What was built.
     pub spec: TopologySpec,
-    /// The client, 10.0.0.2.
+    /// The client, 10.0.0.2 and fd00:10::2.
     pub client: Host,
-    /// The attacker, 10.9.0.2.
+    /// The attacker, 10.9.0.2 and fd00:10:9::2.
     pub attacker: Option<Host>,
     /// Where the daemon runs.
     pub balancer: Host,
-    /// The real servers, 192.168.7.10 and on.
+    /// The real servers, 192.168.7.10 and fd00:192:168:7::10, and on.
     pub servers: Vec<Host>,
     /// The bridge; its ports are `port0` and on, the balancer's first.
     pub switch: Host,
@@ -177,6 +200,7 @@ impl Topology {
         let mut balancer = Host::new("balancer")?;
         let mut switch = Host::new("switch")?;
         balancer.namespace.sysctl("net.ipv4.ip_forward", "1")?;
+        balancer.namespace.sysctl("net.ipv6.conf.all.forwarding", "1")?;
         add_bridge(&mut switch)?;
 
         match spec.arms {
@@ -240,6 +264,23 @@ impl Topology {
     pub fn balancer_interfaces(&self) -> Vec<&str> {
         self.balancer.interfaces.iter().map(|interface| interface.name.as_str()).collect()
     }
+}
+
+/// The IPv6 address that stands beside an IPv4 address: fd00:A:B:C::D for A.B.C.D, the digits the
+/// same.
+pub const fn beside(address: Ipv4Addr) -> Ipv6Addr {
+    /// A number that reads in hexadecimal as `byte` does in decimal.
+    const fn digits(byte: u8) -> u16 {
+        let byte = byte as u16;
+        byte / 100 * 0x100 + byte / 10 % 10 * 0x10 + byte % 10
+    }
+    let [a, b, c, d] = address.octets();
+    Ipv6Addr::new(0xfd00, digits(a), digits(b), digits(c), 0, 0, 0, digits(d))
+}
+
+/// An address and the one beside it, with their prefix lengths.
+fn both(address: Ipv4Addr) -> [(IpAddr, u8); 2] {
+    [(address.into(), PREFIX_LEN), (beside(address).into(), PREFIX_LEN6)]
 }
 
 /// The address of real server `number`, counted from 0.
@@ -307,6 +348,8 @@ impl End<'_> {
 
     fn configure(self, spec: &TopologySpec) -> Result<(), Error> {
         let Self { host, name, addresses } = self;
+        let mut addresses: Vec<_> = addresses.iter().copied().flat_map(both).collect();
+        addresses.sort_by_key(|(address, _)| address.is_ipv6());
         let link = host.namespace.netlink(|netlink| {
             // Segmentation depends on checksums, so it goes first.
             for offload in [Offload::Gso, Offload::Tso, Offload::TxChecksum] {
@@ -314,36 +357,35 @@ impl End<'_> {
             }
             let index = existing(netlink, &name)?;
             netlink.set_mtu(index, spec.mtu)?;
-            for address in addresses {
+            for &(address, prefix_len) in &addresses {
+                let deprecated = false;
+                let link_index = index;
                 netlink.add_address(&AddressSpec {
-                    link_index: index,
-                    address: (*address).into(),
-                    prefix_len: PREFIX_LEN,
-                    deprecated: false,
+                    link_index,
+                    address,
+                    prefix_len,
+                    deprecated,
                 })?;
             }
             netlink.set_up(index)?;
             netlink.link(&name)
         })?;
         if let Some(link) = link {
-            host.interfaces.push(Interface {
-                name,
-                index: link.index,
-                mac: link.mac,
-                addresses: addresses.iter().map(|&a| (a.into(), PREFIX_LEN)).collect(),
-            });
+            host.interfaces.push(Interface { name, index: link.index, mac: link.mac, addresses });
         }
         Ok(())
     }
 }
 
 fn default_route(host: &Host, router: Ipv4Addr) -> Result<(), Error> {
+    let families = [
+        (Ipv4Addr::UNSPECIFIED.into(), router.into()),
+        (Ipv6Addr::UNSPECIFIED.into(), beside(router).into()),
+    ];
     host.namespace.netlink(|netlink| {
-        netlink.add_route(&RouteSpec {
-            destination: Ipv4Addr::UNSPECIFIED.into(),
-            prefix_len: 0,
-            gateway: Some(router.into()),
-            link_index: None,
+        families.into_iter().try_for_each(|(destination, gateway)| {
+            let gateway = Some(gateway);
+            netlink.add_route(&RouteSpec { destination, prefix_len: 0, gateway, link_index: None })
         })
     })
 }

@@ -1,6 +1,6 @@
 //! The lab itself, on the running kernel: what it builds works, reads back and leaves nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,8 @@ use seawall_datapath::netlink::{
 use seawall_lab::http::{self, HttpServer, Payload, ServerSpec, Timeouts};
 use seawall_lab::load::{Limit, Load, LoadSpec};
 use seawall_lab::namespace::{Error, Namespace};
-use seawall_lab::{Arms, Topology, TopologySpec};
+use seawall_lab::topology::VIP6;
+use seawall_lab::{Arms, Host, Topology, TopologySpec};
 
 /// The value, or `None` with a message where this process may not make namespaces.
 fn or_skip<T>(result: Result<T, Error>) -> Option<T> {
@@ -30,10 +31,10 @@ fn or_skip<T>(result: Result<T, Error>) -> Option<T> {
     }
 }
 
-fn start_servers(topology: &Topology) -> Vec<HttpServer> {
-    let start = |(number, host): (usize, &seawall_lab::Host)| {
+fn start_servers(topology: &Topology, address: fn(&Host) -> IpAddr) -> Vec<HttpServer> {
+    let start = |(number, host): (usize, &Host)| {
         let spec = ServerSpec { seed: 7, ..ServerSpec::new(&format!("rs{number}")) };
-        let address = SocketAddr::new(host.address(), 8080);
+        let address = SocketAddr::new(address(host), 8080);
         HttpServer::start(&host.namespace, address, spec).unwrap()
     };
     topology.servers.iter().enumerate().map(start).collect()
@@ -41,7 +42,12 @@ fn start_servers(topology: &Topology) -> Vec<HttpServer> {
 
 /// Everything a client needs from a network, through the balancer's kernel.
 fn check_traffic(topology: &Topology) {
-    let servers = start_servers(topology);
+    check_family(topology, Host::address, "net.ipv4.ip_forward");
+    check_family(topology, Host::address6, "net.ipv6.conf.all.forwarding");
+}
+
+fn check_family(topology: &Topology, address: fn(&Host) -> IpAddr, forwarding: &str) {
+    let servers = start_servers(topology, address);
     let timeouts = Timeouts::default();
     let hosts = std::iter::once(&topology.client).chain(topology.attacker.as_ref());
     for host in hosts {
@@ -65,7 +71,7 @@ fn check_traffic(topology: &Topology) {
     assert_eq!(report.servers, BTreeMap::from([("rs0".to_owned(), 200)]));
 
     // It went through the balancer: without its forwarding there is no way.
-    topology.balancer.namespace.sysctl("net.ipv4.ip_forward", "0").unwrap();
+    topology.balancer.namespace.sysctl(forwarding, "0").unwrap();
     let short = Timeouts { connect: Duration::from_millis(300), total: Duration::from_millis(600) };
     let error = topology.client.namespace.run(|| http::get(address, "/", &short)).unwrap_err();
     assert!(
@@ -110,12 +116,13 @@ fn what_was_built_is_what_the_kernel_says() {
             assert_eq!((link.index, link.mac), (interface.index, interface.mac), "{label} {name}");
             assert!(link.up && link.kind.as_deref() == Some("veth"), "{label} {link:?}");
             let addresses: Vec<_> = host.namespace.netlink(Netlink::addresses).unwrap();
-            let found: Vec<_> = addresses
+            let found: BTreeSet<_> = addresses
                 .iter()
-                .filter(|a| a.link_index == interface.index && a.address.is_ipv4())
+                .filter(|a| a.link_index == interface.index && !is_link_local(a.address))
                 .map(|a| (a.address, a.prefix_len))
                 .collect();
-            assert_eq!(found, interface.addresses, "{label} {name}");
+            let planned: BTreeSet<_> = interface.addresses.iter().copied().collect();
+            assert_eq!(found, planned, "{label} {name}");
             host.namespace.run(|| {
                 for which in [Offload::TxChecksum, Offload::Tso, Offload::Gso] {
                     assert!(!offload(name, which).unwrap(), "{label} {name} {which:?}");
@@ -132,10 +139,18 @@ fn what_was_built_is_what_the_kernel_says() {
     assert_eq!(uplink.mac, [2, 0, 192, 168, 7, 1]);
 
     let server = topology.servers[0].address();
-    let route = topology.client.namespace.netlink(|n| n.route_to(server)).unwrap();
-    assert_eq!(route.gateway, Some(IpAddr::from([10, 0, 0, 1])));
-    assert_eq!(route.preferred_source, Some(topology.client.address()));
-    assert_eq!(route.kind, RouteKind::Unicast);
+    let client = &topology.client;
+    let server6 = topology.servers[0].address6();
+    assert_eq!(server6.to_string(), "fd00:192:168:7::10");
+    assert_eq!(VIP6.to_string(), "fd00:10::254");
+    for (server, router, own) in
+        [(server, "10.0.0.1", client.address()), (server6, "fd00:10::1", client.address6())]
+    {
+        let route = client.namespace.netlink(|n| n.route_to(server)).unwrap();
+        assert_eq!(route.gateway, Some(router.parse().unwrap()));
+        assert_eq!(route.preferred_source, Some(own));
+        assert_eq!(route.kind, RouteKind::Unicast);
+    }
     let route = topology.balancer.namespace.netlink(|n| n.route_to(server)).unwrap();
     assert_eq!((route.link_index, route.gateway), (uplink.index, None));
 }
@@ -228,7 +243,7 @@ fn nothing_is_left_behind() {
     let count = || Netlink::open().unwrap().links().unwrap().len();
     let before = count();
     let Some(topology) = or_skip(Topology::build(&TopologySpec::default())) else { return };
-    let servers = start_servers(&topology);
+    let servers = start_servers(&topology, Host::address);
     assert_eq!(count(), before, "a lab interface is in the test's own namespace");
     let hosts = [&topology.client, &topology.balancer, &topology.switch];
     let inodes: Vec<_> = hosts.map(|host| inode_of(&host.namespace)).to_vec();
@@ -259,6 +274,10 @@ fn a_connection_to_nowhere_says_so() {
     };
     let error = namespace.netlink(|n| n.add_route(&spec)).unwrap_err();
     assert!(error.to_string().starts_with("namespace box: cannot add route"), "{error}");
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 fn inode_of(namespace: &Namespace) -> u64 {
