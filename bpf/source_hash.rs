@@ -11,13 +11,14 @@ use sha2::{Digest, Sha256};
 pub(crate) const RECORD: &str = "bpf/objects.toml";
 
 /// Files, and folders of Rust sources, that the objects are built from.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "bpf/Cargo.lock",
     "bpf/Cargo.toml",
     "bpf/src",
     "crates/fastpath/Cargo.toml",
     "crates/fastpath/src",
     "crates/lab/src/flood_layout.rs",
+    "crates/lab/src/link_layout.rs",
     "crates/wire/Cargo.toml",
     "crates/wire/src",
     "xtask/src/bpf.rs",

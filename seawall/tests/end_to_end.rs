@@ -13,7 +13,7 @@ use seawall_lab::flood::{Attacker, FloodSpec, Kind, Passes};
 use seawall_lab::http::{self, HttpServer, Payload, ServerSpec, Timeouts};
 use seawall_lab::load::{Limit, Load, LoadSpec};
 use seawall_lab::topology::{LOCAL_ADDRESSES, VIP};
-use seawall_lab::{Arms, Host, Topology, TopologySpec};
+use seawall_lab::{Arms, Host, Topology, TopologySpec, require};
 
 const SEAWALL: &str = env!("CARGO_BIN_EXE_seawall");
 const REQUESTS: u64 = 200;
@@ -25,16 +25,7 @@ const RETRANSMISSIONS: u64 = 20;
 
 /// The network, or `None` with a message where this process may not make it.
 fn topology(arms: Arms) -> Option<Topology> {
-    match Topology::build(&TopologySpec { arms, ..TopologySpec::default() }) {
-        Ok(topology) => Some(topology),
-        Err(error) if error.is_permission() => {
-            let required = std::env::var_os("SEAWALL_REQUIRE_ROOT").is_some_and(|v| v == "1");
-            assert!(!required, "SEAWALL_REQUIRE_ROOT=1, but: {error}");
-            println!("skipped: needs root: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    require::root(Topology::build(&TopologySpec { arms, ..TopologySpec::default() }))
 }
 
 fn servers(topology: &Topology) -> Vec<HttpServer> {

@@ -10,6 +10,7 @@ use seawall_wire::tcp::{self, Flags};
 use seawall_wire::{Bytes, SeqNumber};
 
 use crate::flood_layout::{Flood, Sent, kind};
+use crate::random::{below, step};
 use crate::{L3, L4};
 
 const PAYLOAD: usize = 40;
@@ -182,19 +183,4 @@ impl Draw {
     fn below(&self, count: u32) -> u32 {
         below(self.address, count)
     }
-}
-
-/// Splitmix64 (Steele, Lea and Flood, 2014).
-#[inline(always)]
-fn step(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (*state ^ *state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ mixed >> 31
-}
-
-/// A number below `count`, or 0, from a random word.
-#[inline(always)]
-const fn below(random: u32, count: u32) -> u32 {
-    (random as u64 * count as u64 >> 32) as u32
 }

@@ -6,6 +6,11 @@ mod flood;
 #[path = "../../../crates/lab/src/flood_layout.rs"]
 #[allow(dead_code)]
 mod flood_layout;
+mod link;
+#[path = "../../../crates/lab/src/link_layout.rs"]
+#[allow(dead_code)]
+mod link_layout;
+mod random;
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, xdp_action, xdp_md};
 use aya_ebpf::macros::map;

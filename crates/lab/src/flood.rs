@@ -17,7 +17,7 @@ use aya::{Ebpf, include_bytes_aligned};
 use crate::flood_layout::{FRAME_LEN, kind, mac, map, program};
 use crate::topology::{Arms, Host, Topology};
 
-static OBJECT: &[u8] =
+pub(crate) static OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/lab.bpf.o"));
 
 /// Frames that the kernel runs the generator for at once.
@@ -71,9 +71,12 @@ pub enum Error {
     /// A map operation failed.
     #[error("the lab's XDP maps: {0}")]
     Map(#[from] aya::maps::MapError),
-    /// A thread could not be started.
-    #[error("starting a flood: {0}")]
-    Thread(#[from] std::io::Error),
+    /// A map of interfaces or CPUs refused one.
+    #[error("the lab's XDP maps: {0}")]
+    Redirect(#[from] aya::maps::xdp::XdpMapError),
+    /// The operating system refused a thread or a descriptor.
+    #[error("the operating system: {0}")]
+    System(#[from] std::io::Error),
     /// The object or the topology lacks something.
     #[error("there is no {0}")]
     Missing(&'static str),
@@ -109,6 +112,18 @@ impl Passes {
         }
         Ok(Self { _programs: programs })
     }
+
+    /// Attaches them to the balancer's own interfaces: the same path as with a daemon, but for
+    /// what the daemon does.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn attach_to_balancer(topology: &Topology) -> Result<Self, Error> {
+        let Host { namespace, interfaces } = &topology.balancer;
+        let one =
+            |interface: &crate::Interface| namespace.run(|| attach(&interface.name, program::PASS));
+        Ok(Self { _programs: interfaces.iter().map(one).collect::<Result<_, _>>()? })
+    }
 }
 
 /// The switch's port that a host is plugged into.
@@ -128,7 +143,7 @@ fn attach(interface: &str, name: &'static str) -> Result<Ebpf, Error> {
     Ok(ebpf)
 }
 
-fn xdp<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Xdp, Error> {
+pub(crate) fn xdp<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Xdp, Error> {
     ebpf.program_mut(name).and_then(|found| found.try_into().ok()).ok_or(Error::Missing(name))
 }
 

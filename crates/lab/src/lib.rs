@@ -11,10 +11,13 @@ pub mod flood;
 pub mod flood_layout;
 pub mod histogram;
 pub mod http;
+pub mod link;
+pub mod link_layout;
 pub mod load;
 pub mod namespace;
 pub mod pattern;
+pub mod require;
 pub mod topology;
 
 pub use namespace::{Namespace, ProcessGuard};
-pub use topology::{Arms, Host, Interface, Topology, TopologySpec};
+pub use topology::{Arms, Cable, Host, Interface, Topology, TopologySpec};

@@ -21,6 +21,7 @@ use std::os::fd::AsFd;
 use seawall_datapath::netlink::ethtool::{Switch, set_offload};
 use seawall_datapath::netlink::{AddressSpec, Netlink, Offload, RouteSpec, VethSpec};
 
+use crate::link;
 use crate::namespace::{Error, Namespace};
 
 /// The virtual service address, in the client's network.
@@ -64,6 +65,16 @@ pub enum Arms {
     Two,
 }
 
+/// What a cable of the balancer's consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cable {
+    /// A veth.
+    Plain,
+    /// A machine between two veths, for a [`LossyLink`](crate::link::LossyLink) to forward on.
+    /// Without one nothing gets through.
+    Link,
+}
+
 /// What to build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TopologySpec {
@@ -75,12 +86,15 @@ pub struct TopologySpec {
     pub attacker: bool,
     /// The MTU of every interface, in bytes; 1280 to 9000.
     pub mtu: u32,
+    /// The cables of the balancer's `eth0` and `eth1`; one-armed, only the first exists.
+    pub cables: [Cable; 2],
 }
 
 impl Default for TopologySpec {
-    /// Two-armed, three real servers, an attacker, MTU 1500.
+    /// Two-armed, three real servers, an attacker, MTU 1500, plain cables.
     fn default() -> Self {
-        Self { arms: Arms::Two, real_servers: 3, attacker: true, mtu: 1500 }
+        let cables = [Cable::Plain; 2];
+        Self { arms: Arms::Two, real_servers: 3, attacker: true, mtu: 1500, cables }
     }
 }
 
@@ -169,6 +183,9 @@ pub struct Topology {
     pub servers: Vec<Host>,
     /// The bridge; its ports are `port0` and on, the balancer's first.
     pub switch: Host,
+    /// The machines in the middle of the balancer's cables ([`Cable::Link`]): their `eth1` leads to
+    /// the balancer.
+    pub links: [Option<Host>; 2],
 }
 
 /// What becomes of one end of a cable.
@@ -202,31 +219,34 @@ impl Topology {
         balancer.namespace.sysctl("net.ipv4.ip_forward", "1")?;
         balancer.namespace.sysctl("net.ipv6.conf.all.forwarding", "1")?;
         add_bridge(&mut switch)?;
+        let [first, second] = spec.cables;
+        let mut links = [middle(first, "link0")?, middle(second, "link1")?];
+        let [link0, link1] = links.each_mut().map(Option::as_mut);
 
         match spec.arms {
             Arms::Two => {
                 let near = End { host: &mut client, name: eth(0), addresses: &[CLIENT] };
                 let far = End { host: &mut balancer, name: eth(0), addresses: &[CLIENT_ROUTER] };
-                connect(spec, near, far)?;
+                connect(spec, near, link0, far)?;
                 let uplink = End { host: &mut balancer, name: eth(1), addresses: &[SERVER_ROUTER] };
-                plug_in(spec, &mut switch, uplink)?;
+                plug_in(spec, &mut switch, link1, uplink)?;
                 if let Some(attacker) = &mut attacker {
                     let near = End { host: attacker, name: eth(0), addresses: &[ATTACKER] };
                     let far =
                         End { host: &mut balancer, name: eth(2), addresses: &[ATTACKER_ROUTER] };
-                    connect(spec, near, far)?;
+                    connect(spec, near, None, far)?;
                 }
             }
             Arms::One => {
                 let all = [CLIENT_ROUTER, SERVER_ROUTER, ATTACKER_ROUTER];
                 let addresses = if spec.attacker { &all[..] } else { &all[..2] };
                 let uplink = End { host: &mut balancer, name: eth(0), addresses };
-                plug_in(spec, &mut switch, uplink)?;
+                plug_in(spec, &mut switch, link0, uplink)?;
                 let end = End { host: &mut client, name: eth(0), addresses: &[CLIENT] };
-                plug_in(spec, &mut switch, end)?;
+                plug_in(spec, &mut switch, None, end)?;
                 if let Some(attacker) = &mut attacker {
                     let end = End { host: attacker, name: eth(0), addresses: &[ATTACKER] };
-                    plug_in(spec, &mut switch, end)?;
+                    plug_in(spec, &mut switch, None, end)?;
                 }
             }
         }
@@ -238,11 +258,11 @@ impl Topology {
         for number in 0..spec.real_servers {
             let mut server = Host::new(&format!("server{number}"))?;
             let end = End { host: &mut server, name: eth(0), addresses: &[server_address(number)] };
-            plug_in(spec, &mut switch, end)?;
+            plug_in(spec, &mut switch, None, end)?;
             default_route(&server, SERVER_ROUTER)?;
             servers.push(server);
         }
-        Ok(Self { spec: *spec, client, attacker, balancer, servers, switch })
+        Ok(Self { spec: *spec, client, attacker, balancer, servers, switch, links })
     }
 
     /// The interfaces at the other ends of the balancer's veths. What the balancer's XDP program
@@ -303,11 +323,29 @@ fn add_bridge(switch: &mut Host) -> Result<(), Error> {
     })
 }
 
+/// The machine in the middle of a cable, if there is to be one.
+fn middle(cable: Cable, label: &str) -> Result<Option<Host>, Error> {
+    match cable {
+        Cable::Plain => Ok(None),
+        Cable::Link => {
+            let host = Host::new(label)?;
+            // It has no business of its own, not even neighbour discovery.
+            host.namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+            Ok(Some(host))
+        }
+    }
+}
+
 /// Connects a host with a new port of the switch's bridge.
-fn plug_in(spec: &TopologySpec, switch: &mut Host, end: End<'_>) -> Result<(), Error> {
+fn plug_in(
+    spec: &TopologySpec,
+    switch: &mut Host,
+    link: Option<&mut Host>,
+    end: End<'_>,
+) -> Result<(), Error> {
     let name = format!("port{}", switch.interfaces.len());
     let port = End { host: &mut *switch, name: name.clone(), addresses: &[] };
-    connect(spec, port, end)?;
+    connect(spec, port, link, end)?;
     switch.namespace.netlink(|netlink| {
         let bridge = existing(netlink, BRIDGE)?;
         let port = existing(netlink, &name)?;
@@ -315,8 +353,21 @@ fn plug_in(spec: &TopologySpec, switch: &mut Host, end: End<'_>) -> Result<(), E
     })
 }
 
+/// Lays a cable between two hosts, over a third if there is one, and configures all ends.
+fn connect(
+    spec: &TopologySpec,
+    near: End<'_>,
+    link: Option<&mut Host>,
+    far: End<'_>,
+) -> Result<(), Error> {
+    let Some(link) = link else { return add_veth(spec, near, far) };
+    let [away, towards] = link::INTERFACES.map(str::to_owned);
+    add_veth(spec, near, End { host: &mut *link, name: away, addresses: &[] })?;
+    add_veth(spec, End { host: link, name: towards, addresses: &[] }, far)
+}
+
 /// Lays a veth between two hosts and configures both ends.
-fn connect(spec: &TopologySpec, near: End<'_>, far: End<'_>) -> Result<(), Error> {
+fn add_veth(spec: &TopologySpec, near: End<'_>, far: End<'_>) -> Result<(), Error> {
     let peer = far.host.namespace.as_fd();
     let (mac, peer_mac) = (near.mac(), far.mac());
     near.host.namespace.netlink(|netlink| {

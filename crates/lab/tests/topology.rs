@@ -13,23 +13,9 @@ use seawall_datapath::netlink::{
 };
 use seawall_lab::http::{self, HttpServer, Payload, ServerSpec, Timeouts};
 use seawall_lab::load::{Limit, Load, LoadSpec};
-use seawall_lab::namespace::{Error, Namespace};
+use seawall_lab::namespace::Namespace;
 use seawall_lab::topology::VIP6;
-use seawall_lab::{Arms, Host, Topology, TopologySpec};
-
-/// The value, or `None` with a message where this process may not make namespaces.
-fn or_skip<T>(result: Result<T, Error>) -> Option<T> {
-    match result {
-        Ok(value) => Some(value),
-        Err(error) if error.is_permission() => {
-            let required = std::env::var_os("SEAWALL_REQUIRE_ROOT").is_some_and(|v| v == "1");
-            assert!(!required, "SEAWALL_REQUIRE_ROOT=1, but: {error}");
-            println!("skipped: needs root: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
+use seawall_lab::{Arms, Host, Topology, TopologySpec, require};
 
 fn start_servers(topology: &Topology, address: fn(&Host) -> IpAddr) -> Vec<HttpServer> {
     let start = |(number, host): (usize, &Host)| {
@@ -82,7 +68,7 @@ fn check_family(topology: &Topology, address: fn(&Host) -> IpAddr, forwarding: &
 
 #[test]
 fn two_armed_carries_traffic_both_ways() {
-    let Some(topology) = or_skip(Topology::build(&TopologySpec::default())) else { return };
+    let Some(topology) = require::root(Topology::build(&TopologySpec::default())) else { return };
     assert_eq!(topology.balancer_interfaces(), ["eth0", "eth1", "eth2"]);
     let places: Vec<_> = topology
         .peers_needing_xdp()
@@ -97,7 +83,7 @@ fn two_armed_carries_traffic_both_ways() {
 #[test]
 fn one_armed_carries_traffic_both_ways() {
     let spec = TopologySpec { arms: Arms::One, real_servers: 2, ..TopologySpec::default() };
-    let Some(topology) = or_skip(Topology::build(&spec)) else { return };
+    let Some(topology) = require::root(Topology::build(&spec)) else { return };
     assert_eq!(topology.balancer_interfaces(), ["eth0"]);
     assert_eq!(topology.peers_needing_xdp().len(), 1);
     check_traffic(&topology);
@@ -105,7 +91,7 @@ fn one_armed_carries_traffic_both_ways() {
 
 #[test]
 fn what_was_built_is_what_the_kernel_says() {
-    let Some(topology) = or_skip(Topology::build(&TopologySpec::default())) else { return };
+    let Some(topology) = require::root(Topology::build(&TopologySpec::default())) else { return };
     let hosts = [&topology.client, &topology.balancer, &topology.switch];
     for host in hosts.into_iter().chain(&topology.attacker).chain(&topology.servers) {
         assert!(!host.interfaces.is_empty());
@@ -157,7 +143,7 @@ fn what_was_built_is_what_the_kernel_says() {
 
 #[test]
 fn a_neighbour_is_resolved_on_request_and_announced() {
-    let Some(topology) = or_skip(Topology::build(&TopologySpec::default())) else { return };
+    let Some(topology) = require::root(Topology::build(&TopologySpec::default())) else { return };
     let key = NeighbourKey {
         link_index: topology.balancer.interface("eth1").unwrap().index,
         address: topology.servers[1].address(),
@@ -188,7 +174,7 @@ fn a_neighbour_is_resolved_on_request_and_announced() {
 
 #[test]
 fn a_namespace_keeps_its_parameters_threads_and_processes_to_itself() {
-    let Some(namespace) = or_skip(Namespace::new("box")) else { return };
+    let Some(namespace) = require::root(Namespace::new("box")) else { return };
     let before = std::fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap();
     namespace.sysctl("net.ipv4.ip_default_ttl", "77").unwrap();
     assert_eq!(namespace.read_sysctl("net.ipv4.ip_default_ttl").unwrap(), "77");
@@ -220,7 +206,7 @@ fn a_namespace_keeps_its_parameters_threads_and_processes_to_itself() {
 
 #[test]
 fn a_process_ends_with_its_guard_or_its_namespace() {
-    let Some(namespace) = or_skip(Namespace::new("box")) else { return };
+    let Some(namespace) = require::root(Namespace::new("box")) else { return };
     let sleeper = || {
         let mut command = Command::new("sleep");
         command.arg("1000");
@@ -242,7 +228,7 @@ fn a_process_ends_with_its_guard_or_its_namespace() {
 fn nothing_is_left_behind() {
     let count = || Netlink::open().unwrap().links().unwrap().len();
     let before = count();
-    let Some(topology) = or_skip(Topology::build(&TopologySpec::default())) else { return };
+    let Some(topology) = require::root(Topology::build(&TopologySpec::default())) else { return };
     let servers = start_servers(&topology, Host::address);
     assert_eq!(count(), before, "a lab interface is in the test's own namespace");
     let hosts = [&topology.client, &topology.balancer, &topology.switch];
@@ -262,7 +248,7 @@ fn nothing_is_left_behind() {
 
 #[test]
 fn a_connection_to_nowhere_says_so() {
-    let Some(namespace) = or_skip(Namespace::new("box")) else { return };
+    let Some(namespace) = require::root(Namespace::new("box")) else { return };
     let outside = SocketAddr::from(([198, 51, 100, 1], 80));
     let error = namespace.run(|| TcpStream::connect(outside)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NetworkUnreachable);
