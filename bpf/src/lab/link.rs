@@ -29,6 +29,10 @@ pub extern "C" fn lab_link(context: *mut xdp_md) -> u32 {
     };
     let draw = below(step(&mut passed.random) as u32, WHOLE as u32) as u64;
     passed.frames = passed.frames.wrapping_add(1);
+    let len = Packet::new(context, 0).len() as u64;
+    if len > passed.longest {
+        passed.longest = len;
+    }
     if draw < link.drop {
         passed.dropped = passed.dropped.wrapping_add(1);
         return xdp_action::XDP_DROP;

@@ -71,6 +71,8 @@ pub struct Tally {
     pub held: u64,
     /// Held ones that have gone on.
     pub released: u64,
+    /// Bytes of the longest frame, from its Ethernet header on.
+    pub longest: u64,
 }
 
 /// A link at work; dropping it cuts the cable. It starts with [`Rates::NONE`] both ways.
@@ -174,8 +176,8 @@ impl Half {
         }
         let passed = ebpf.map_mut(map::PASSED).ok_or(Error::Missing(map::PASSED))?;
         let possible = nr_cpus().map_err(|(_, source)| Error::System(source))? as u64;
-        let seeds = (0..possible).map(|cpu| [seed.wrapping_add(cpu << 32), 0, 0, 0, 0, 0]);
-        let mut passed: PerCpuArray<_, [u64; 6]> = PerCpuArray::try_from(passed)?;
+        let seeds = (0..possible).map(|cpu| [seed.wrapping_add(cpu << 32), 0, 0, 0, 0, 0, 0]);
+        let mut passed: PerCpuArray<_, [u64; 7]> = PerCpuArray::try_from(passed)?;
         passed.set(0, PerCpuValues::try_from(seeds.collect::<Vec<_>>())?, 0)?;
         load(&mut ebpf, program::LINK)?.attach(from, XdpMode::Driver)?;
         Ok(Self { ebpf, cpus })
@@ -189,14 +191,15 @@ impl Half {
 
     fn tally(&self) -> Result<Tally, Error> {
         let map = self.ebpf.map(map::PASSED).ok_or(Error::Missing(map::PASSED))?;
-        let map: PerCpuArray<&MapData, [u64; 6]> = PerCpuArray::try_from(map)?;
+        let map: PerCpuArray<&MapData, [u64; 7]> = PerCpuArray::try_from(map)?;
         let mut tally = Tally::default();
-        for [_, frames, dropped, duplicated, held, released] in map.get(&0, 0)?.iter() {
+        for [_, frames, dropped, duplicated, held, released, longest] in map.get(&0, 0)?.iter() {
             tally.frames += frames;
             tally.dropped += dropped;
             tally.duplicated += duplicated;
             tally.held += held;
             tally.released += released;
+            tally.longest = tally.longest.max(*longest);
         }
         Ok(tally)
     }

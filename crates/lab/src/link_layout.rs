@@ -63,4 +63,6 @@ pub struct Passed {
     pub held: u64,
     /// Held ones that have gone on.
     pub released: u64,
+    /// Bytes of the longest frame, from its Ethernet header on.
+    pub longest: u64,
 }

@@ -111,6 +111,7 @@ fn since(now: Tally, before: Tally) -> Tally {
         duplicated: now.duplicated - before.duplicated,
         held: now.held - before.held,
         released: now.released - before.released,
+        longest: now.longest,
     }
 }
 
@@ -136,6 +137,8 @@ fn rates_are_what_they_are_said_to_be() {
             println!("{rates:?}\n    {tally:?}\n    {arrivals:?}");
             // Neighbour discovery adds a few.
             let sent = u64::from(DATAGRAMS);
+            // Ethernet, IPv4 or IPv6, UDP.
+            assert!([14 + 20 + 8, 14 + 40 + 8].contains(&(tally.longest - LENGTH as u64)));
             assert!((sent..sent + 20).contains(&tally.frames));
             assert!(is_about(tally.dropped, tally.frames, rates.drop));
             assert!(is_about(tally.duplicated, tally.frames, rates.duplicate));
