@@ -2,18 +2,31 @@
 
 use seawall_engine::{Counter, StoreLimits};
 
-use crate::peers::{CLIENT_PORT, Stage, all_options, data, syn_ack};
 use crate::support::balancer::Setup;
+use crate::support::family::{Family, in_each_family};
 use crate::support::packet::{ACK, FIN, RST, Segment};
+use crate::support::stage::{CLIENT_PORT, Stage, all_options, data, syn_ack};
+
+in_each_family! {
+    a_request_in_pieces_arrives_in_order_and_once,
+    segments_on_the_heels_of_the_accepted_ack_are_kept,
+    a_client_that_resets_takes_everything_with_it,
+    the_store_has_three_limits,
+    sessions_share_the_store_and_give_back,
+}
 
 fn payloads(sent: &[Segment]) -> Vec<u8> {
     sent.iter().flat_map(|segment| segment.payload.clone()).collect()
 }
 
+/// Bytes of a bare ACK with timestamps.
+const fn ack_len(family: Family) -> usize {
+    family.headers() + 12
+}
+
 /// A request over several segments, one of them late and one twice, then the client's FIN.
-#[test]
-fn a_request_in_pieces_arrives_in_order_and_once() {
-    let mut stage = Stage::new(&Setup::default());
+fn a_request_in_pieces_arrives_in_order_and_once(family: Family) {
+    let mut stage = Stage::new(&Setup::of(family));
     let (first, syn) = stage.open(CLIENT_PORT, all_options());
     let fin = Segment { flags: FIN | ACK, ..data(&first, 9, b"") };
     for segment in [
@@ -41,16 +54,15 @@ fn a_request_in_pieces_arrives_in_order_and_once() {
 }
 
 /// Segments that reach XDP before the engine has made the session are not lost either.
-#[test]
-fn segments_on_the_heels_of_the_accepted_ack_are_kept() {
-    let mut stage = Stage::new(&Setup::default());
+fn segments_on_the_heels_of_the_accepted_ack_are_kept(family: Family) {
+    let mut stage = Stage::new(&Setup::of(family));
     let probe = stage.prove(CLIENT_PORT + 1, Vec::new());
     stage.to_servers.clear();
     assert!(probe.payload.is_empty());
-    let syn = crate::peers::from_client(CLIENT_PORT, 2, 500, 0);
+    let syn = stage.client_says(CLIENT_PORT, 2, 500, 0);
     stage.client(&syn);
     let cookie = stage.one_to_client();
-    let first = crate::peers::from_client(CLIENT_PORT, ACK, 501, cookie.seq.wrapping_add(1));
+    let first = stage.client_says(CLIENT_PORT, ACK, 501, cookie.seq.wrapping_add(1));
     stage.client(&first);
     stage.client(&data(&first, 0, b"abc"));
     stage.client(&data(&first, 3, b"def"));
@@ -62,9 +74,8 @@ fn segments_on_the_heels_of_the_accepted_ack_are_kept() {
 }
 
 /// SPEC A11: a RST frees the session and the real server's half. A blind one does not.
-#[test]
-fn a_client_that_resets_takes_everything_with_it() {
-    let mut stage = Stage::new(&Setup::default());
+fn a_client_that_resets_takes_everything_with_it(family: Family) {
+    let mut stage = Stage::new(&Setup::of(family));
     let (first, syn) = stage.open(CLIENT_PORT, all_options());
     stage.client(&data(&first, 0, b"abc"));
     stage.client(&Segment { flags: RST, ..data(&first, 0x10_0000, b"") });
@@ -80,16 +91,16 @@ fn a_client_that_resets_takes_everything_with_it() {
 }
 
 /// SPEC A8: segments and bytes a session, bytes over all; beyond them dropped and counted.
-#[test]
-fn the_store_has_three_limits() {
+fn the_store_has_three_limits(family: Family) {
+    let ack = ack_len(family);
     let roomy = StoreLimits { segments: 16, bytes: 30_000, total_bytes: 1 << 20 };
     let narrow = [
         StoreLimits { segments: 4, ..roomy },
-        StoreLimits { bytes: 66 + 3 * 166, ..roomy },
-        StoreLimits { total_bytes: 66 + 3 * 166, ..roomy },
+        StoreLimits { bytes: ack + 3 * (ack + 100), ..roomy },
+        StoreLimits { total_bytes: ack + 3 * (ack + 100), ..roomy },
     ];
     for store in narrow {
-        let mut setup = Setup::default();
+        let mut setup = Setup::of(family);
         setup.config.store = store;
         let mut stage = Stage::new(&setup);
         let (first, syn) = stage.open(CLIENT_PORT, all_options());
@@ -107,10 +118,10 @@ fn the_store_has_three_limits() {
 }
 
 /// The bytes over all sessions are given back by those that end.
-#[test]
-fn sessions_share_the_store_and_give_back() {
-    let mut setup = Setup::default();
-    setup.config.store.total_bytes = 2 * 66 + 166;
+fn sessions_share_the_store_and_give_back(family: Family) {
+    let mut setup = Setup::of(family);
+    let ack = ack_len(family);
+    setup.config.store.total_bytes = 2 * ack + ack + 100;
     let mut stage = Stage::new(&setup);
     let (one, _) = stage.open(CLIENT_PORT, all_options());
     let (two, _) = stage.open(CLIENT_PORT + 1, all_options());
@@ -122,5 +133,5 @@ fn sessions_share_the_store_and_give_back() {
     stage.client(&data(&two, 0, &[2; 100]));
     stage.round();
     assert_eq!(stage.balancer.engine.counter(Counter::QueueFull), 1);
-    assert_eq!(stage.balancer.engine.early_bytes(), 66 + 166);
+    assert_eq!(stage.balancer.engine.early_bytes(), ack + ack + 100);
 }

@@ -3,15 +3,24 @@
 use seawall_engine::{Counter, Request};
 use seawall_fastpath::layout::RecordHeader;
 
-use crate::peers::{CLIENT_PORT, Stage, all_options, data, syn_ack};
 use crate::support::balancer::Setup;
-use crate::support::packet::{ACK, RST, SYN, Segment};
+use crate::support::family::{Family, in_each_family};
+use crate::support::packet::{ACK, RST, SYN, Segment, tcp_at};
 use crate::support::random::Random;
+use crate::support::stage::{CLIENT_PORT, Stage, all_options, data, syn_ack};
+
+in_each_family! {
+    sessions_have_a_limit,
+    local_ports_run_out,
+    an_unknown_neighbour_is_asked_for,
+    an_unknown_neighbour_is_asked_for_without_the_proxy,
+    an_old_syn_without_the_proxy_is_no_new_connection,
+    nonsense_never_panics,
+}
 
 /// LVS `conn_exceeded`: the client is told, and a place that is free again is used again.
-#[test]
-fn sessions_have_a_limit() {
-    let mut stage = Stage::new(&Setup { sessions: 2, ..Setup::default() });
+fn sessions_have_a_limit(family: Family) {
+    let mut stage = Stage::new(&Setup { sessions: 2, ..Setup::of(family) });
     let (one, _) = stage.open(CLIENT_PORT, all_options());
     stage.open(CLIENT_PORT + 1, all_options());
     let refused = stage.prove(CLIENT_PORT + 2, all_options());
@@ -29,9 +38,8 @@ fn sessions_have_a_limit() {
 }
 
 /// LVS `lport_exhausted`: the client is told, and nothing is left of it.
-#[test]
-fn local_ports_run_out() {
-    let mut stage = Stage::new(&Setup { ports: (5000, 5001), servers: 1, ..Setup::default() });
+fn local_ports_run_out(family: Family) {
+    let mut stage = Stage::new(&Setup { ports: (5000, 5001), servers: 1, ..Setup::of(family) });
     stage.open(CLIENT_PORT, all_options());
     stage.open(CLIENT_PORT + 1, all_options());
     let refused = stage.prove(CLIENT_PORT + 2, all_options());
@@ -43,9 +51,8 @@ fn local_ports_run_out() {
 }
 
 /// The SYN waits for its next hop's MAC, and leaves in the moment it is known.
-#[test]
-fn an_unknown_neighbour_is_asked_for() {
-    let mut stage = Stage::new(&Setup { resolved: false, servers: 1, ..Setup::default() });
+fn an_unknown_neighbour_is_asked_for(family: Family) {
+    let mut stage = Stage::new(&Setup { resolved: false, servers: 1, ..Setup::of(family) });
     stage.balancer.answers = false;
     let first = stage.prove(CLIENT_PORT, all_options());
     stage.client(&data(&first, 0, b"abc"));
@@ -62,12 +69,10 @@ fn an_unknown_neighbour_is_asked_for() {
 }
 
 /// Without the proxy too, somebody asks (the client sends its SYN again).
-#[test]
-fn an_unknown_neighbour_is_asked_for_without_the_proxy() {
-    let setup = Setup { resolved: false, synproxy: false, servers: 1, ..Setup::default() };
+fn an_unknown_neighbour_is_asked_for_without_the_proxy(family: Family) {
+    let setup = Setup { resolved: false, synproxy: false, servers: 1, ..Setup::of(family) };
     let mut stage = Stage::new(&setup);
-    let syn =
-        Segment { options: all_options(), ..crate::peers::from_client(CLIENT_PORT, SYN, 9, 0) };
+    let syn = Segment { options: all_options(), ..stage.client_says(CLIENT_PORT, SYN, 9, 0) };
     stage.client(&syn);
     stage.round();
     assert!(matches!(stage.balancer.requests[..], [Request::Resolve(_)]));
@@ -77,17 +82,16 @@ fn an_unknown_neighbour_is_asked_for_without_the_proxy() {
 }
 
 /// Without the proxy: the SYN that opened a session, come late, ends nothing.
-#[test]
-fn an_old_syn_without_the_proxy_is_no_new_connection() {
-    let mut stage = Stage::new(&Setup { synproxy: false, ..Setup::default() });
-    let syn = crate::peers::from_client(CLIENT_PORT, SYN, 9, 0);
+fn an_old_syn_without_the_proxy_is_no_new_connection(family: Family) {
+    let mut stage = Stage::new(&Setup { synproxy: false, ..Setup::of(family) });
+    let syn = stage.client_says(CLIENT_PORT, SYN, 9, 0);
     stage.client(&syn);
     stage.round();
     let out = stage.one_to_server();
     stage.server(&syn_ack(&out, Vec::new()));
     stage.round();
     let accept = stage.one_to_client();
-    let first = crate::peers::from_client(CLIENT_PORT, ACK, 10, accept.seq.wrapping_add(1));
+    let first = stage.client_says(CLIENT_PORT, ACK, 10, accept.seq.wrapping_add(1));
     stage.client(&first);
     stage.client(&Segment { flags: ACK | 1, ..data(&first, 0, b"") });
     stage.round();
@@ -100,14 +104,13 @@ fn an_old_syn_without_the_proxy_is_no_new_connection() {
 
 /// Whatever comes up the rings or over the wire, in any order and at any time, nothing panics,
 /// and when all has timed out nothing is left.
-#[test]
-fn nonsense_never_panics() {
+fn nonsense_never_panics(family: Family) {
     const TRIES: usize = 100_000;
     let mut random = Random(99);
     for synproxy in [true, false] {
-        let mut stage = Stage::new(&Setup { sessions: 32, synproxy, ..Setup::default() });
+        let mut stage = Stage::new(&Setup { sessions: 32, synproxy, ..Setup::of(family) });
         let mut seen: Vec<(u32, Vec<u8>)> = Vec::new();
-        let first = crate::peers::from_client(CLIENT_PORT, SYN, 1, 0);
+        let first = stage.client_says(CLIENT_PORT, SYN, 1, 0);
         for _ in 0..TRIES / 2 {
             let mut segment = first.clone();
             segment.source.1 = CLIENT_PORT + random.below(8) as u16;
@@ -143,13 +146,14 @@ fn nonsense_never_panics() {
             for (interface, mut frame) in sent {
                 let (left, right) = frame.split_at_mut(6);
                 left.swap_with_slice(&mut right[..6]);
-                let (left, right) = frame[26..].split_at_mut(4);
-                left.swap_with_slice(&mut right[..4]);
-                frame[34..38].rotate_left(2);
-                frame[38..46].rotate_left(4);
-                let ack = u32::from_be_bytes([frame[42], frame[43], frame[44], frame[45]]);
-                frame[42..46].copy_from_slice(&ack.wrapping_add(1).to_be_bytes());
-                frame[47] = random.pick(&[frame[47], 0x12, 0x10, 0x11, 0x04]);
+                let tcp = tcp_at(&frame);
+                let addresses = family.address_len();
+                frame[tcp - 2 * addresses..tcp].rotate_left(addresses);
+                frame[tcp..tcp + 4].rotate_left(2);
+                frame[tcp + 4..tcp + 12].rotate_left(4);
+                let ack = u32::from_be_bytes(frame[tcp + 8..tcp + 12].try_into().unwrap());
+                frame[tcp + 8..tcp + 12].copy_from_slice(&ack.wrapping_add(1).to_be_bytes());
+                frame[tcp + 13] = random.pick(&[frame[tcp + 13], 0x12, 0x10, 0x11, 0x04]);
                 seen.push((interface, frame));
             }
             if seen.len() > 64 {

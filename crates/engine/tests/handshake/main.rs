@@ -3,7 +3,6 @@
 mod early;
 mod limits;
 mod options;
-mod peers;
 mod servers;
 mod shared;
 #[path = "../support/mod.rs"]

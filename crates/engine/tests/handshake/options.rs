@@ -2,11 +2,18 @@
 
 use seawall_engine::{Forwarding, Request};
 
-use crate::peers::{
+use crate::support::balancer::Setup;
+use crate::support::family::{Family, in_each_family};
+use crate::support::packet::{ACK, Opt, PSH, Segment};
+use crate::support::stage::{
     CLIENT_CLOCK, CLIENT_PORT, SERVER_CLOCK, Stage, all_options, answer, clock_of, data, syn_ack,
 };
-use crate::support::balancer::Setup;
-use crate::support::packet::{ACK, Opt, PSH, Segment};
+
+in_each_family! {
+    the_first_ack_echoes_the_real_servers_clock_exactly,
+    refused_options_are_learned,
+    windows_are_read_by_the_shift_that_was_offered,
+}
 
 fn server_options() -> Vec<Opt> {
     vec![
@@ -25,11 +32,15 @@ fn scale(segment: &Segment) -> Option<u8> {
     })
 }
 
+fn all_options_but(option: &Opt) -> Vec<Opt> {
+    let kind = option.bytes()[0];
+    all_options().into_iter().filter(|have| have.bytes()[0] != kind).collect()
+}
+
 /// DESIGN, "Splice arithmetic": Linux drops a handshake ACK whose TSecr it did not send.
-#[test]
-fn the_first_ack_echoes_the_real_servers_clock_exactly() {
+fn the_first_ack_echoes_the_real_servers_clock_exactly(family: Family) {
     for forwarding in [Forwarding::Nat, Forwarding::FullNat] {
-        let mut stage = Stage::new(&Setup { forwarding, ..Setup::default() });
+        let mut stage = Stage::new(&Setup { forwarding, ..Setup::of(family) });
         let (first, syn) = stage.open(CLIENT_PORT, all_options());
         let (syn_value, syn_echo) = clock_of(&syn).expect("timestamps");
         assert_eq!(syn_echo, 0);
@@ -61,14 +72,13 @@ fn the_first_ack_echoes_the_real_servers_clock_exactly() {
 }
 
 /// What one real server refuses, no further client of the service is offered.
-#[test]
-fn refused_options_are_learned() {
+fn refused_options_are_learned(family: Family) {
     let lacking = |option: &Opt| {
         server_options().into_iter().filter(|have| have != option).collect::<Vec<_>>()
     };
     let clock = Opt::Timestamps(SERVER_CLOCK, 0);
     for option in [Opt::SackPermitted, Opt::Scale(9), clock] {
-        let mut stage = Stage::new(&Setup::default());
+        let mut stage = Stage::new(&Setup::of(family));
         let (_, syn) = stage.open(CLIENT_PORT, all_options());
         assert!(scale(&syn).is_some() && clock_of(&syn).is_some());
         stage.server(&syn_ack(&syn, lacking(&option)));
@@ -80,7 +90,7 @@ fn refused_options_are_learned() {
         stage.round();
         assert_eq!(stage.balancer.requests.len(), 1, "learned once");
 
-        let again = crate::peers::from_client(CLIENT_PORT + 2, 2, 1, 0);
+        let again = stage.client_says(CLIENT_PORT + 2, 2, 1, 0);
         stage.client(&Segment { options: all_options(), ..again });
         let cookie = stage.one_to_client();
         let has = |wanted: fn(&Opt) -> bool| cookie.options.iter().any(wanted);
@@ -93,18 +103,12 @@ fn refused_options_are_learned() {
     }
 }
 
-fn all_options_but(option: &Opt) -> Vec<Opt> {
-    let kind = option.bytes()[0];
-    all_options().into_iter().filter(|have| have.bytes()[0] != kind).collect()
-}
-
 /// The client reads windows by our shift (7), the real server by the client's (9).
-#[test]
-fn windows_are_read_by_the_shift_that_was_offered() {
+fn windows_are_read_by_the_shift_that_was_offered(family: Family) {
     for (servers, expected) in
         [(Some(9), 5_000 << 2), (Some(7), 5_000), (Some(4), 5_000 >> 3), (None, 5_000 >> 7)]
     {
-        let mut stage = Stage::new(&Setup::default());
+        let mut stage = Stage::new(&Setup::of(family));
         let (first, syn) = stage.open(CLIENT_PORT, all_options());
         assert_eq!(scale(&syn), Some(9), "the client's own");
         let mut options =

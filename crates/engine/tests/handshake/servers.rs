@@ -4,15 +4,25 @@ use seawall_engine::{Counter, Forwarding};
 use seawall_fastpath::TcpState;
 use seawall_fastpath::layout::{RecordHeader, RecordKind};
 
-use crate::peers::{CLIENT_PORT, SERVER_ISN, Stage, all_options, answer, data, syn_ack};
 use crate::support::balancer::Setup;
+use crate::support::family::{Family, in_each_family};
 use crate::support::packet::{ACK, RST, SYN, Segment};
+use crate::support::stage::{CLIENT_PORT, SERVER_ISN, Stage, all_options, answer, data, syn_ack};
+
+in_each_family! {
+    a_refusal_reaches_the_client,
+    silence_is_asked_four_times_then_another_then_the_client_is_told,
+    the_whole_handshake_has_a_limit,
+    bare_acks_do_not_lengthen_the_limit,
+    a_real_server_with_a_past_is_reset_and_asked_again,
+    a_syn_ack_sent_again_is_answered_not_forwarded,
+    an_old_generation_changes_nothing,
+}
 
 /// SPEC A10: a RST that the client's stack accepts, and nothing is sent again later.
-#[test]
-fn a_refusal_reaches_the_client() {
+fn a_refusal_reaches_the_client(family: Family) {
     for forwarding in [Forwarding::Nat, Forwarding::FullNat] {
-        let mut stage = Stage::new(&Setup { forwarding, ..Setup::default() });
+        let mut stage = Stage::new(&Setup { forwarding, ..Setup::of(family) });
         let (first, syn) = stage.open(CLIENT_PORT, all_options());
         // Neither a blind RST nor one for another SYN counts.
         stage.server(&answer(&syn, RST, syn.seq, 0));
@@ -34,9 +44,8 @@ fn a_refusal_reaches_the_client() {
 }
 
 /// SPEC A9: after 1, 3 and 7 seconds, then another real server once, then the client is reset.
-#[test]
-fn silence_is_asked_four_times_then_another_then_the_client_is_told() {
-    let mut stage = Stage::new(&Setup::default());
+fn silence_is_asked_four_times_then_another_then_the_client_is_told(family: Family) {
+    let mut stage = Stage::new(&Setup::of(family));
     let (first, syn) = stage.open(CLIENT_PORT, all_options());
     let mut sent = vec![(0, syn)];
     while stage.to_client.is_empty() && stage.elapsed() < 60_000 {
@@ -81,14 +90,13 @@ fn silence_is_asked_four_times_then_another_then_the_client_is_told() {
 }
 
 /// LVS `timeout_synsent`, over all attempts: whoever may still be asked, the client is told in time.
-#[test]
-fn the_whole_handshake_has_a_limit() {
+fn the_whole_handshake_has_a_limit(family: Family) {
     for (limit, wanted) in [
         (1_000, &[0][..]),
         (5_000, &[0, 1_000, 3_000]),
         (20_000, &[0, 1_000, 3_000, 7_000, 15_000, 16_000, 18_000]),
     ] {
-        let mut setup = Setup::default();
+        let mut setup = Setup::of(family);
         setup.config.timeouts.set(TcpState::SynSent, limit);
         let mut stage = Stage::new(&setup);
         let (first, _) = stage.open(CLIENT_PORT, all_options());
@@ -111,9 +119,8 @@ fn the_whole_handshake_has_a_limit() {
 }
 
 /// A real server that keeps answering with bare ACKs does not start the time anew.
-#[test]
-fn bare_acks_do_not_lengthen_the_limit() {
-    let mut setup = Setup { servers: 1, ..Setup::default() };
+fn bare_acks_do_not_lengthen_the_limit(family: Family) {
+    let mut setup = Setup { servers: 1, ..Setup::of(family) };
     setup.config.timeouts.set(TcpState::SynSent, 2_000);
     let mut stage = Stage::new(&setup);
     let (_, mut syn) = stage.open(CLIENT_PORT, all_options());
@@ -128,9 +135,8 @@ fn bare_acks_do_not_lengthen_the_limit() {
 }
 
 /// SPEC A6: a RST with its ack as number, the SYN again at once; after a second one, another port.
-#[test]
-fn a_real_server_with_a_past_is_reset_and_asked_again() {
-    let mut stage = Stage::new(&Setup::default());
+fn a_real_server_with_a_past_is_reset_and_asked_again(family: Family) {
+    let mut stage = Stage::new(&Setup::of(family));
     let (_, syn) = stage.open(CLIENT_PORT, all_options());
     stage.server(&answer(&syn, ACK, 77, 0x9999_0000));
     stage.round();
@@ -159,9 +165,8 @@ fn a_real_server_with_a_past_is_reset_and_asked_again() {
 }
 
 /// A real server that has not heard our ACK is told again; its client never hears of it (A6).
-#[test]
-fn a_syn_ack_sent_again_is_answered_not_forwarded() {
-    let mut stage = Stage::new(&Setup::default());
+fn a_syn_ack_sent_again_is_answered_not_forwarded(family: Family) {
+    let mut stage = Stage::new(&Setup::of(family));
     let (first, syn) = stage.open(CLIENT_PORT, all_options());
     let accept = syn_ack(&syn, all_options());
     stage.server(&accept);
@@ -184,9 +189,8 @@ fn a_syn_ack_sent_again_is_answered_not_forwarded() {
 }
 
 /// A change of state reported for a session that is gone says nothing about the next in its slot.
-#[test]
-fn an_old_generation_changes_nothing() {
-    let mut stage = Stage::new(&Setup::default());
+fn an_old_generation_changes_nothing(family: Family) {
+    let mut stage = Stage::new(&Setup::of(family));
     let (first, syn) = stage.open(CLIENT_PORT, all_options());
     stage.server(&syn_ack(&syn, all_options()));
     stage.round();

@@ -2,12 +2,16 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Address};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+
+use crate::support::family::Family;
+use crate::support::packet::Ip;
 
 thread_local! {
     /// What the hosts' timestamp clocks read: smoltcp asks a plain function.
@@ -17,7 +21,8 @@ thread_local! {
 /// Where a host is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
-    pub(crate) address: u32,
+    pub(crate) family: Family,
+    pub(crate) address: Ip,
     pub(crate) mac: [u8; 6],
     /// The balancer's card on its link.
     pub(crate) gateway: [u8; 6],
@@ -67,9 +72,9 @@ impl Host {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = place.seed;
         let mut interface = Interface::new(config, &mut card, instant(now));
-        let address = Ipv4Address::from_bits(place.address);
+        let address = IpAddr::from(place.address);
         interface.update_ip_addrs(|addresses| {
-            addresses.push(IpCidr::new(IpAddress::Ipv4(address), 0)).expect("room for one");
+            addresses.push(IpCidr::new(address.into(), 0)).expect("room for one");
         });
         Self { place, card, interface, sockets: SocketSet::new(Vec::new()) }
     }
@@ -90,8 +95,8 @@ impl Host {
     }
 
     /// Opens a connection from `port`.
-    pub(crate) fn connect(&mut self, handle: SocketHandle, port: u16, to: (u32, u16)) {
-        let address = IpAddress::Ipv4(Ipv4Address::from_bits(to.0));
+    pub(crate) fn connect(&mut self, handle: SocketHandle, port: u16, to: (Ip, u16)) {
+        let address = IpAddress::from(IpAddr::from(to.0));
         let socket = self.sockets.get_mut::<Socket<'_>>(handle);
         socket.connect(self.interface.context(), (address, to.1), port).expect("a closed socket");
     }
@@ -99,7 +104,8 @@ impl Host {
     /// Takes a frame from the link, if it is for this host.
     pub(crate) fn receive(&mut self, frame: &[u8]) {
         assert_eq!(frame[..6], self.place.mac, "another host's MAC");
-        assert_eq!(frame[6..14], [&self.place.gateway[..], &[8, 0]].concat(), "not our gateway's");
+        let rest = [&self.place.gateway[..], &self.place.family.ethertype()].concat();
+        assert_eq!(frame[6..14], rest, "not our gateway's");
         self.card.received.push_back(frame[14..].to_vec());
     }
 
@@ -107,7 +113,8 @@ impl Host {
     pub(crate) fn poll(&mut self, now: u64) -> Vec<Vec<u8>> {
         CLOCK.set(now);
         self.interface.poll(instant(now), &mut self.card, &mut self.sockets);
-        let header = [&self.place.gateway[..], &self.place.mac, &[8, 0]].concat();
+        let ethertype = self.place.family.ethertype();
+        let header = [&self.place.gateway[..], &self.place.mac, &ethertype].concat();
         self.card.sent.drain(..).map(|packet| [&header[..], &packet].concat()).collect()
     }
 

@@ -10,8 +10,9 @@ use crate::host::{Host, Place};
 use crate::network::{Network, To};
 use crate::scenario::{Exchange, Scenario};
 use crate::support::balancer::{
-    Balancer, CLIENT, CLIENT_MAC, OUTSIDE, SERVER, SERVER_PORT, VIP, interface_mac, server_mac,
+    Balancer, CLIENT_MAC, OUTSIDE, SERVER_PORT, interface_mac, server_mac,
 };
+use crate::support::packet::Ip;
 use crate::support::random::Random;
 
 /// Attempts at one connection, where the network was too bad for one.
@@ -66,15 +67,17 @@ impl<'s> Run<'s> {
     pub(crate) fn new(scenario: &'s Scenario) -> Self {
         let setup = &scenario.setup;
         let (now, seed) = (setup.now, scenario.seed);
-        let place = |address, mac, interface| Place {
+        let family = setup.family;
+        let place = |address: Ip, mac, interface| Place {
+            family,
             address,
             mac,
             gateway: interface_mac(interface),
             mtu: scenario.mtu,
-            seed: seed ^ u64::from(address) << 32,
+            seed: seed ^ (address.0 as u64) << 32,
         };
         let server = |number| {
-            let place = place(SERVER + number, server_mac(number), setup.inside());
+            let place = place(family.server(number), server_mac(number), setup.inside());
             Host::new(place, now)
         };
         let mut run = Self {
@@ -82,7 +85,7 @@ impl<'s> Run<'s> {
             random: Random(!seed),
             balancer: Balancer::new(setup),
             network: Network::new(scenario.weather, seed.wrapping_add(1) << 8),
-            client: Host::new(place(CLIENT, CLIENT_MAC, OUTSIDE), now),
+            client: Host::new(place(family.client(), CLIENT_MAC, OUTSIDE), now),
             servers: (0..setup.servers).map(server).collect(),
             listeners: Vec::new(),
             accepted: Vec::new(),
@@ -147,7 +150,7 @@ impl<'s> Run<'s> {
         let (excuses, deadline) = (self.excuses(), self.now + LIMIT);
         let reuses = self.balancer.engine.session_count() > 0;
         let handle = self.client.add(&self.scenario.client, false);
-        self.client.connect(handle, exchange.port, VIP);
+        self.client.connect(handle, exchange.port, self.scenario.setup.family.vip());
         self.current = Some(End {
             handle,
             number: self.attempts,

@@ -11,14 +11,11 @@ use seawall_fastpath::cookie::EPOCH_MS;
 use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey, switch};
 use seawall_fastpath::native::{Buffer, Memory, NativeMemory, NativeTables};
 use seawall_fastpath::siphash::Key;
-use seawall_fastpath::{Action, Addr, Endpoint, Reason, TcpState, process};
+use seawall_fastpath::{Action, Endpoint, Reason, TcpState, process};
 use seawall_wire::ethernet::{MacAddr, Tags};
 
-pub(crate) const CLIENT: u32 = 0x0a00_0001;
-pub(crate) const VIP: (u32, u16) = (0x0a00_00fe, 80);
-pub(crate) const LOCAL: u32 = 0xc0a8_0764;
-/// Real servers have this address and the ones after it.
-pub(crate) const SERVER: u32 = 0xc0a8_0702;
+use super::family::Family;
+
 pub(crate) const SERVER_PORT: u16 = 8080;
 pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
 /// The interface that clients are on.
@@ -49,6 +46,7 @@ impl Shared {
 /// What a balancer is set up as.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    pub(crate) family: Family,
     pub(crate) forwarding: Forwarding,
     pub(crate) synproxy: bool,
     pub(crate) one_armed: bool,
@@ -76,6 +74,7 @@ impl Default for Setup {
         .into_iter()
         .fold(0, |all, state| all | switch::reuse(state));
         Self {
+            family: Family::V4,
             forwarding: Forwarding::FullNat,
             synproxy: true,
             one_armed: false,
@@ -126,30 +125,35 @@ pub(crate) fn server_mac(server: u32) -> [u8; 6] {
 }
 
 impl Setup {
+    /// The usual one, with addresses of `family`.
+    pub(crate) fn of(family: Family) -> Self {
+        Self { family, ..Self::default() }
+    }
+
     /// The interface that real servers are on.
     pub(crate) fn inside(&self) -> u32 {
         if self.one_armed { OUTSIDE } else { 2 }
     }
 
     fn gateway(&self, server: u32) -> Gateway {
-        Gateway { interface: self.inside(), address: Addr::v4(SERVER + server) }
+        Gateway { interface: self.inside(), address: self.family.server(server).into() }
     }
 
     fn desired(&self) -> Desired {
         let pool = LocalPool {
-            addresses: vec![Addr::v4(LOCAL)],
+            addresses: vec![self.family.local().into()],
             port_min: self.ports.0,
             port_max: self.ports.1,
         };
-        let end = |address, port| Endpoint { address: Addr::v4(address), port };
         let real_servers = (0..self.servers).map(|server| RealServerSpec {
-            address: end(SERVER + server, SERVER_PORT),
+            address: Endpoint { address: self.family.server(server).into(), port: SERVER_PORT },
             forwarding: self.forwarding,
             weight: 1,
             next_hop: 0,
         });
+        let (vip, port) = self.family.vip();
         let service = ServiceSpec {
-            address: end(VIP.0, VIP.1),
+            address: Endpoint { address: vip.into(), port },
             scheduler: Kind::RoundRobin,
             synproxy: self.synproxy,
             defer: false,
@@ -205,8 +209,8 @@ impl Balancer {
         let vip = AddressEntry { flags: AddressEntry::VIP, port_min: 0, port_max: 0 };
         let (port_min, port_max) = setup.ports;
         let local = AddressEntry { flags: AddressEntry::LOCAL, port_min, port_max };
-        self.tables.addresses.borrow_mut().insert(AddressKey(Addr::v4(VIP.0)), vip);
-        self.tables.addresses.borrow_mut().insert(AddressKey(Addr::v4(LOCAL)), local);
+        self.tables.addresses.borrow_mut().insert(AddressKey(setup.family.vip().0.into()), vip);
+        self.tables.addresses.borrow_mut().insert(AddressKey(setup.family.local().into()), local);
         for server in 0..setup.servers {
             let hop = self.engine.next_hop(setup.gateway(server)).expect("room for next hops");
             self.engine.set_route(0, server, hop);
@@ -287,7 +291,9 @@ impl Balancer {
             self.requests.push(request);
             match request {
                 Request::Resolve(gateway) if self.answers => {
-                    let server = gateway.address.as_v4().expect("IPv4") - SERVER;
+                    let server = (0..self.setup.servers)
+                        .find(|server| self.setup.gateway(*server) == gateway)
+                        .expect("a real server's address");
                     self.resolve(server);
                 }
                 Request::Resolve(_) => {}

@@ -1,10 +1,10 @@
 //! A client and real servers that say what the test tells them to.
 
-use crate::support::balancer::{
-    Balancer, CLIENT, CLIENT_MAC, Framed, OUTSIDE, SERVER, SERVER_PORT, Setup, VIP, interface_mac,
-    server_mac,
+use super::balancer::{
+    Balancer, CLIENT_MAC, Framed, OUTSIDE, SERVER_PORT, Setup, interface_mac, server_mac,
 };
-use crate::support::packet::{ACK, Ip, Opt, SYN, Segment};
+use super::family::Family;
+use super::packet::{ACK, Opt, SYN, Segment};
 
 pub(crate) const CLIENT_ISN: u32 = 0xffff_fff0;
 pub(crate) const SERVER_ISN: u32 = 0x1234_5678;
@@ -16,28 +16,6 @@ pub(crate) const SERVER_CLOCK: u32 = 0x7fff_ffff;
 /// What a SYN with everything offers.
 pub(crate) fn all_options() -> Vec<Opt> {
     vec![Opt::Mss(1460), Opt::SackPermitted, Opt::Timestamps(CLIENT_CLOCK, 0), Opt::Scale(9)]
-}
-
-/// A segment of the client of port `port` to the VIP.
-pub(crate) fn from_client(port: u16, flags: u16, seq: u32, ack: u32) -> Segment {
-    Segment {
-        source_mac: CLIENT_MAC,
-        destination_mac: interface_mac(OUTSIDE),
-        tags: Vec::new(),
-        tos: 0,
-        ident: 1,
-        ttl: 64,
-        source: (Ip::v4(CLIENT), port),
-        destination: (Ip::v4(VIP.0), VIP.1),
-        seq,
-        ack,
-        flags,
-        window: 1_000,
-        urgent: 0,
-        options: Vec::new(),
-        raw_options: None,
-        payload: Vec::new(),
-    }
 }
 
 /// The answer of a real server to `to`, which it received.
@@ -65,6 +43,7 @@ pub(crate) fn syn_ack(syn: &Segment, options: Vec<Opt>) -> Segment {
 /// A balancer and what it has sent.
 pub(crate) struct Stage {
     pub(crate) balancer: Balancer,
+    pub(crate) family: Family,
     inside: u32,
     start: u64,
     pub(crate) to_client: Vec<Segment>,
@@ -75,10 +54,33 @@ impl Stage {
     pub(crate) fn new(setup: &Setup) -> Self {
         Self {
             balancer: Balancer::new(setup),
+            family: setup.family,
             inside: setup.inside(),
             start: setup.now,
             to_client: Vec::new(),
             to_servers: Vec::new(),
+        }
+    }
+
+    /// A segment of the client of port `port` to the VIP.
+    pub(crate) fn client_says(&self, port: u16, flags: u16, seq: u32, ack: u32) -> Segment {
+        Segment {
+            source_mac: CLIENT_MAC,
+            destination_mac: interface_mac(OUTSIDE),
+            tags: Vec::new(),
+            tos: 0,
+            ident: 1,
+            ttl: 64,
+            source: (self.family.client(), port),
+            destination: self.family.vip(),
+            seq,
+            ack,
+            flags,
+            window: 1_000,
+            urgent: 0,
+            options: Vec::new(),
+            raw_options: None,
+            payload: Vec::new(),
         }
     }
 
@@ -95,7 +97,7 @@ impl Stage {
                 self.to_client.push(segment);
             } else {
                 assert_eq!(interface, self.inside);
-                let server = segment.destination.0.as_v4().expect("IPv4") - SERVER;
+                let server = self.family.server_number(segment.destination.0);
                 assert_eq!(segment.destination_mac, server_mac(server));
                 assert_eq!(segment.destination.1, SERVER_PORT);
                 self.to_servers.push(segment);
@@ -159,11 +161,11 @@ impl Stage {
     #[track_caller]
     pub(crate) fn prove(&mut self, port: u16, options: Vec<Opt>) -> Segment {
         let with_clock = options.iter().any(|option| matches!(option, Opt::Timestamps(..)));
-        let syn = Segment { options, ..from_client(port, SYN, CLIENT_ISN, 0) };
+        let syn = Segment { options, ..self.client_says(port, SYN, CLIENT_ISN, 0) };
         self.client(&syn);
         let cookie = self.one_to_client();
         assert_eq!((cookie.flags, cookie.ack), (SYN | ACK, CLIENT_ISN.wrapping_add(1)));
-        let mut first = from_client(port, ACK, cookie.ack, cookie.seq.wrapping_add(1));
+        let mut first = self.client_says(port, ACK, cookie.ack, cookie.seq.wrapping_add(1));
         if with_clock {
             let clock = clock_of(&cookie).expect("timestamps").0;
             let clocks = Opt::Timestamps(CLIENT_CLOCK + 5, clock);
