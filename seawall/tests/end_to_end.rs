@@ -118,7 +118,12 @@ fn check(arms: Arms, forwarding: &'static str, how: End) {
 
     let stats = stats(daemon.socket());
     let count = |name: &str| *stats.counters.get(name).unwrap_or_else(|| panic!("no {name}"));
-    let drops = ["synproxy_no_dest", "heartbeat_stale", "tcp_options_malformed", "resize_failed"];
+    let drops = [
+        "synproxy_no_dest",
+        "synproxy_syn_malformed",
+        "synproxy_syn_heartbeat",
+        "synproxy_syn_resize_failed",
+    ];
     let dropped: u64 = drops.iter().map(|name| count(name)).sum();
     let syns = count("synproxy_syn_cnt");
     assert_eq!(syns, count("synproxy_cookie_sent") + dropped);

@@ -21,7 +21,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 #[allow(dead_code, reason = "the tests of the packet path need more of it")]
 mod packet;
 
-use packet::{ACK, Opt, PSH, SYN, Segment};
+use packet::{ACK, Ip, Opt, PSH, SYN, Segment};
 
 /// In the client's network, but nobody's: no kernel answers for it.
 const CLIENT: u32 = 0x0a00_004d;
@@ -57,13 +57,14 @@ impl Site {
 
     fn segment(&self, port: u16, flags: u16) -> Segment {
         Segment {
+            tags: Vec::new(),
             source_mac: self.topology.client.interfaces[0].mac,
             destination_mac: self.topology.balancer.interfaces[0].mac,
             tos: 0,
             ident: 1,
             ttl: 64,
-            source: (CLIENT, port),
-            destination: (VIP.to_bits(), service().port()),
+            source: (Ip::v4(CLIENT), port),
+            destination: (Ip::v4(VIP.to_bits()), service().port()),
             seq: CLIENT_ISN,
             ack: 0,
             flags,

@@ -15,9 +15,9 @@ use seawall_fastpath::{Outcome, Reason};
 const SYN_REASONS: [Reason; 5] = [
     Reason::Cookie,
     Reason::NoDestination,
-    Reason::HeartbeatStale,
-    Reason::OptionsMalformed,
-    Reason::ResizeFailed,
+    Reason::SynMalformed,
+    Reason::SynHeartbeat,
+    Reason::SynResizeFailed,
 ];
 
 const INJECT_DROPPED: &str = "inject_dropped";
@@ -35,7 +35,7 @@ fn rows(xdp: &Xdp, engine: &Engine<SharedMemory>, injector: &Injector) -> Vec<Co
     rows.push(row(
         "synproxy_syn_cnt",
         SYN_REASONS.iter().map(|reason| of(*reason)).sum(),
-        "SYNs to services: those answered with a cookie and those dropped.",
+        "SYNs to proxied services: those answered with a cookie and those dropped.",
         "",
     ));
     rows.extend(Counter::ALL.iter().map(|counter| {

@@ -273,9 +273,9 @@ impl Show<'_> {
         let answered: u64 = [
             "synproxy_cookie_sent",
             "synproxy_no_dest",
-            "heartbeat_stale",
-            "tcp_options_malformed",
-            "resize_failed",
+            "synproxy_syn_malformed",
+            "synproxy_syn_heartbeat",
+            "synproxy_syn_resize_failed",
         ]
         .iter()
         .map(|name| count(&stats, name))

@@ -4,13 +4,13 @@ use seawall_engine::Counter;
 use seawall_fastpath::Reason;
 use seawall_fastpath::cookie::{EPOCH_MS, SKEW_MS};
 
+use crate::support::balancer::{Setup, Shared};
+use crate::support::family::{Family, in_each_family};
+use crate::support::packet::{ACK, Opt, SYN, Segment};
 use crate::support::stage::{
     CLIENT_CLOCK, CLIENT_ISN, CLIENT_PORT, SERVER_CLOCK, Stage, all_options, clock_of, data,
     syn_ack,
 };
-use crate::support::balancer::{Setup, Shared};
-use crate::support::family::{Family, in_each_family};
-use crate::support::packet::{ACK, Opt, SYN, Segment};
 
 in_each_family! {
     another_box_finishes_the_handshake,
@@ -41,7 +41,8 @@ fn answered(stage: &mut Stage, options: Vec<Opt>) -> Segment {
 }
 
 fn another_box_finishes_the_handshake(family: Family) {
-    let (mut one, mut two) = (stage(family, 1, 9, MIDNIGHT + 30_000), stage(family, 2, 9, MIDNIGHT + 30_020));
+    let (mut one, mut two) =
+        (stage(family, 1, 9, MIDNIGHT + 30_000), stage(family, 2, 9, MIDNIGHT + 30_020));
     let first = answered(&mut one, all_options());
     two.client(&first);
     two.round();
@@ -78,7 +79,8 @@ fn another_box_finishes_the_handshake(family: Family) {
 
 fn a_box_with_another_secret_refuses(family: Family) {
     for options in [all_options(), vec![Opt::Mss(1460)]] {
-        let (mut one, mut two) = (stage(family, 1, 9, MIDNIGHT + 30_000), stage(family, 2, 8, MIDNIGHT + 30_000));
+        let (mut one, mut two) =
+            (stage(family, 1, 9, MIDNIGHT + 30_000), stage(family, 2, 8, MIDNIGHT + 30_000));
         let first = answered(&mut one, options);
         two.client(&first);
         two.round();
