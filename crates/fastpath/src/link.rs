@@ -26,7 +26,7 @@ impl Link {
     /// Length of the header, in bytes: 14, 18 or 22.
     #[inline(always)]
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn header_len(&self) -> usize {
         ethernet::HEADER_LEN + self.tags.len()
     }
 

@@ -61,7 +61,7 @@ impl Network {
             return None;
         }
         // The verifier need not walk everything that follows once for each number of tags.
-        let l3 = frame.opaque(link.len()) & LINK_LEN_MASK;
+        let l3 = frame.opaque(link.header_len()) & LINK_LEN_MASK;
         let ip = V::read(frame, l3)?;
         Some(Self { link, ip, l3 })
     }

@@ -111,7 +111,7 @@ pub(crate) fn relink<V: Family, F: Frame>(
     l3: usize,
     link: Link,
 ) -> Result<(), Reason> {
-    let grow = (link.len() as i32).wrapping_sub(l3 as i32);
+    let grow = (link.header_len() as i32).wrapping_sub(l3 as i32);
     if grow != 0 && frame.grow_head(grow).is_none() {
         return Err(Reason::ResizeFailed);
     }

@@ -108,9 +108,9 @@ impl Frames {
     fn error(&mut self) -> Case {
         let session = self.sessions[self.random.below(self.sessions.len())];
         let (side, mut about) = if self.random.below(2) == 0 {
-            (Side::Outside, session.to_client())
+            (Side::Outside, session.sent_to_client())
         } else {
-            (Side::Inside, session.to_real_server())
+            (Side::Inside, session.sent_to_real_server())
         };
         let by = self.random.u32();
         about.seq = about.seq.wrapping_add(self.random.pick(&[0, 0, by >> 16, by]));

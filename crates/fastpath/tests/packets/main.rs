@@ -7,11 +7,14 @@ mod support;
 const FAMILY: seawall_fastpath::family::Version = seawall_fastpath::family::Version::V4;
 
 mod accept;
+mod desync;
 mod epoch;
 mod frames;
+mod icmp;
 mod index;
 mod policy;
 mod reuse;
 mod states;
 mod syn;
 mod translation;
+mod vlan;

@@ -289,7 +289,7 @@ fn windows_of_syns_are_left_alone() {
 }
 
 /// Bytes of payload that fill a packet of 1,500.
-const FULL: usize = 1_500 + IP - TCP - 20;
+pub(crate) const FULL: usize = 1_500 + IP - TCP - 20;
 
 #[test]
 fn lengths_ttl_and_next_hops_are_kept() {

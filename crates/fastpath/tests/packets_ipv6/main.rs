@@ -2,10 +2,17 @@
 
 #[path = "../packets/accept.rs"]
 mod accept;
+#[path = "../packets/desync.rs"]
+mod desync;
+#[path = "../packets/epoch.rs"]
+mod epoch;
 #[path = "../packets/frames.rs"]
 mod frames;
+#[path = "../packets/icmp.rs"]
+mod icmp;
 #[path = "../packets/index.rs"]
 mod index;
+mod policy;
 #[path = "../packets/reuse.rs"]
 mod reuse;
 #[path = "../packets/states.rs"]
@@ -16,6 +23,8 @@ mod support;
 mod syn;
 #[path = "../packets/translation.rs"]
 mod translation;
+#[path = "../packets/vlan.rs"]
+mod vlan;
 
 /// The version of IP that these tests speak.
 const FAMILY: seawall_fastpath::family::Version = seawall_fastpath::family::Version::V6;

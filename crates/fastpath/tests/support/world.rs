@@ -323,7 +323,7 @@ impl Session {
     }
 
     /// A segment as we sent it on to the client, which has not acknowledged it.
-    pub(crate) fn to_client(&self) -> Segment {
+    pub(crate) fn sent_to_client(&self) -> Segment {
         Segment {
             source: self.vip,
             destination: self.client,
@@ -335,13 +335,13 @@ impl Session {
     }
 
     /// A segment as we sent it on to the real server, which has not acknowledged it.
-    pub(crate) fn to_real_server(&self) -> Segment {
+    pub(crate) fn sent_to_real_server(&self) -> Segment {
         Segment {
             source: self.local,
             destination: self.real,
             seq: self.known_out.0.wrapping_add(self.numbers.f),
             ack: self.known_in.0.wrapping_sub(self.numbers.d),
-            ..self.to_client()
+            ..self.sent_to_client()
         }
     }
 
