@@ -18,6 +18,7 @@ pub mod namespace;
 pub mod pattern;
 pub mod require;
 pub mod topology;
+pub mod uml;
 
 pub use namespace::{Namespace, ProcessGuard};
 pub use topology::{Arms, Cable, Host, Interface, Topology, TopologySpec};

@@ -17,8 +17,9 @@ pub const MAX_INTERFACES: u32 = 64;
 pub struct ServiceKey {
     address: Addr,
     port: u16,
-    protocol: u8,
-    spare: [u8; 5],
+    protocol: u16,
+    // No array of odd bytes: LLVM would call `memset` for it, and a call takes 32 bytes of stack.
+    spare: u32,
 }
 
 impl ServiceKey {
@@ -26,7 +27,7 @@ impl ServiceKey {
     #[inline(always)]
     #[must_use]
     pub const fn tcp(endpoint: Endpoint) -> Self {
-        Self { address: endpoint.address, port: endpoint.port, protocol: 6, spare: [0; 5] }
+        Self { address: endpoint.address, port: endpoint.port, protocol: 6, spare: 0 }
     }
 }
 
