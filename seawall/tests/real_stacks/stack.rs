@@ -53,9 +53,11 @@ pub(crate) struct Way {
 }
 
 /// The families that the daemon balances, each both ways.
-pub(crate) const WAYS: [Way; 2] = [
+pub(crate) const WAYS: [Way; 4] = [
     Way { family: Family::V4, forwarding: "fullnat" },
     Way { family: Family::V4, forwarding: "nat" },
+    Way { family: Family::V6, forwarding: "fullnat" },
+    Way { family: Family::V6, forwarding: "nat" },
 ];
 
 /// Which options a host uses: its kernel's switches.
@@ -112,15 +114,16 @@ impl Pair {
         stacks().flat_map(|client| stacks().map(move |server| Self { client, server })).collect()
     }
 
-    /// Each of the 16 stacks with itself and with the one that has all, either way round.
+    /// A stack that has all options and one that lacks one or all, either way round; both all, both
+    /// none.
     pub(crate) fn uneven() -> Vec<Self> {
         let all = Stack::ALL;
-        let mut pairs: Vec<_> = (0..16)
-            .map(Stack::numbered)
-            .flat_map(|stack| [(stack, all), (all, stack), (stack, stack)])
-            .map(|(client, server)| Self { client, server })
-            .collect();
-        pairs.dedup();
+        let lacking = [0b1110, 0b1101, 0b1011, 0b0111, 0].map(Stack::numbered);
+        let mut pairs = vec![Self::ALL, Self::NONE];
+        for stack in lacking {
+            pairs.push(Self { client: all, server: stack });
+            pairs.push(Self { client: stack, server: all });
+        }
         pairs
     }
 }
