@@ -75,7 +75,11 @@ impl NextHops {
         if let Some(index) = self.learned.get(&neighbour) {
             return Some(*index);
         }
-        let index = self.make(hops, interface, neighbour.2, Some(link.source))?;
+        // The VLAN's own interface, if the host has one, knows its MTU better.
+        let is_it = |of: &Interface| of.device == interface && of.tags.identity() == neighbour.2;
+        let vlan = self.interfaces.iter().find(|(_, of)| is_it(of)).map(|(index, _)| *index);
+        let owner = vlan.unwrap_or(interface);
+        let index = self.make(hops, owner, neighbour.2, Some(link.source))?;
         self.learned.insert(neighbour, index);
         Some(index)
     }

@@ -2,8 +2,10 @@
 //! networks: every byte arrives, on the first connection to a real server (which is offered what
 //! it will refuse) as well as on the second, and every session is freed. Needs root.
 
+mod oldest_kernel;
 mod scene;
 mod stack;
+mod vlan;
 
 use seawall_lab::link::Direction;
 

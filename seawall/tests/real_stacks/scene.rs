@@ -15,6 +15,7 @@ use seawall_lab::link::{Direction, LossyLink, Rates};
 use seawall_lab::{Cable, Host, Topology, TopologySpec, require};
 
 use crate::stack::{Family, Pair, WAYS, Way};
+use crate::vlan::{self, Vlan};
 
 const SEED: u64 = 7;
 /// The first service's port. Each pair has a service of its own for each way, because the daemon
@@ -74,6 +75,18 @@ impl Scene {
         self.links.clear();
         let hosts = self.topology.links.iter().flatten();
         self.links.extend(hosts.map(|host| LossyLink::start(host, SEED).unwrap()));
+    }
+
+    /// Moves the clients' network and the real servers' into VLANs, the outer one first.
+    pub(crate) fn tag(&self, clients: &[Vlan], servers: &[Vlan]) {
+        let Topology { client, balancer, servers: hosts, switch, links, .. } = &self.topology;
+        for host in links.iter().flatten().chain([switch]) {
+            for interface in &host.interfaces {
+                vlan::leave_tags_in_frames(host, &interface.name);
+            }
+        }
+        vlan::tag((client, 0), (balancer, 0), clients);
+        vlan::tag((&hosts[0], 0), (balancer, 1), servers);
     }
 
     /// Makes the network a bad one.

@@ -24,8 +24,6 @@ pub enum Offload {
     /// VLAN tags of received frames are taken away and handed on beside them, where a packet
     /// program does not see them.
     VlanReceive,
-    /// VLAN tags are left to the interface to put on; a veth hands them on beside the frame.
-    VlanTransmit,
 }
 
 impl Offload {
@@ -35,7 +33,7 @@ impl Offload {
             Self::Tso => 0x1e,
             Self::Gso => 0x23,
             Self::Gro => 0x2b,
-            Self::VlanReceive | Self::VlanTransmit => 0x25,
+            Self::VlanReceive => 0x25,
         }
     }
 
@@ -45,7 +43,7 @@ impl Offload {
             Self::Tso => 0x1f,
             Self::Gso => 0x24,
             Self::Gro => 0x2c,
-            Self::VlanReceive | Self::VlanTransmit => 0x26,
+            Self::VlanReceive => 0x26,
         }
     }
 
@@ -56,7 +54,6 @@ impl Offload {
             Self::Gso => "generic segmentation offload",
             Self::Gro => "generic receive offload",
             Self::VlanReceive => "VLAN tag stripping",
-            Self::VlanTransmit => "VLAN tag insertion",
         }
     }
 
@@ -65,7 +62,6 @@ impl Offload {
         match self {
             Self::TxChecksum | Self::Tso | Self::Gso | Self::Gro => None,
             Self::VlanReceive => Some(1 << 8),
-            Self::VlanTransmit => Some(1 << 7),
         }
     }
 }
