@@ -1,0 +1,138 @@
+//! Path-MTU discovery through the daemon (SPEC C2): a router beyond it, on the clients' side or on
+//! the real servers', has a link that takes 1,280 bytes. It says so to the VIP or to a local address,
+//! and only if whoever sent the segment gets to hear of it does a transfer end. Real Linux routers
+//! and stacks, both versions of IP, NAT and FULLNAT. Needs root.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use seawall_control::api::Client;
+use seawall_datapath::netlink::VethSpec;
+use seawall_lab::daemon::{Daemon, SERVER_PORT};
+use seawall_lab::flood::Passes;
+use seawall_lab::http::{self, HttpServer, Payload, ServerSpec, Timeouts};
+use seawall_lab::topology::{LOCAL_ADDRESSES, LOCAL_ADDRESSES6, VIP, VIP6, beside};
+use seawall_lab::{Namespace, Topology, TopologySpec, require};
+
+/// What the narrow links take, in bytes: the least for IPv6 (RFC 8200, section 5).
+const NARROW: u32 = 1280;
+const FAR_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 2);
+const FAR_SERVER: Ipv4Addr = Ipv4Addr::new(10, 6, 0, 2);
+const TRANSFER: Payload = Payload { length: 1 << 20, seed: 11 };
+/// Far more than it takes, far less than a black hole.
+const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(10), total: Duration::from_secs(20) };
+
+/// Runs a command, split at spaces, in a namespace.
+fn run(namespace: &Namespace, command: &str) {
+    let mut words = command.split_whitespace();
+    let mut line = Command::new(words.next().unwrap());
+    let output = namespace.run(|| line.args(words).output()).unwrap();
+    assert!(output.status.success(), "{}: {command}: {output:?}", namespace.label());
+}
+
+/// A host behind `router`, whose route to it is narrow. Its own is not, so its MSS says nothing of
+/// that; nor is the link, or it would drop what the other end has not been told of.
+fn host_behind(router: &Namespace, label: &str, address: Ipv4Addr) -> Namespace {
+    let host = Namespace::new(label).unwrap();
+    router
+        .netlink(|netlink| {
+            netlink.add_veth(&VethSpec {
+                name: "far",
+                mac: None,
+                peer_name: "eth0",
+                peer_mac: None,
+                peer_netns: Some(host.as_fd()),
+            })
+        })
+        .unwrap();
+    let gateway = Ipv4Addr::from_bits(address.to_bits() - 1);
+    for (namespace, name, own) in [(router, "far", gateway), (&host, "eth0", address)] {
+        run(namespace, &format!("ethtool -K {name} tso off gso off tx off"));
+        run(namespace, &format!("ip address add {own}/24 dev {name}"));
+        run(namespace, &format!("ip address add {}/64 dev {name} nodad", beside(own)));
+        run(namespace, &format!("ip link set {name} up"));
+    }
+    for own in [address.into(), IpAddr::V6(beside(address))] {
+        run(router, &format!("ip route add {own} dev far mtu lock {NARROW}"));
+    }
+    router.sysctl("net.ipv4.ip_forward", "1").unwrap();
+    router.sysctl("net.ipv6.conf.all.forwarding", "1").unwrap();
+    for route in [gateway.into(), IpAddr::V6(beside(gateway))] {
+        run(&host, &format!("ip route add default via {route}"));
+    }
+    host
+}
+
+#[test]
+fn a_narrow_link_on_either_side_is_heard_of() {
+    let spec = TopologySpec { real_servers: 1, attacker: false, ..TopologySpec::default() };
+    let Some(topology) = require::root(Topology::build(&spec)) else { return };
+    let _passes = Passes::attach(&topology).unwrap();
+    let (near_client, near_server) = (&topology.client, &topology.servers[0]);
+    let balancer = &topology.balancer.namespace;
+    let client = host_behind(&near_client.namespace, "far client", FAR_CLIENT);
+    let server = host_behind(&near_server.namespace, "far server", FAR_SERVER);
+    for (network, near) in [("10.6.0.0/24", near_server), ("10.5.0.0/24", near_client)] {
+        run(balancer, &format!("ip route add {network} via {}", near.address()));
+    }
+    for (far, near) in [(FAR_SERVER, near_server), (FAR_CLIENT, near_client)] {
+        run(balancer, &format!("ip route add {}/64 via {}", beside(far), near.address6()));
+    }
+    let families = [
+        (IpAddr::V4(VIP), IpAddr::V4(FAR_SERVER), "v4"),
+        (IpAddr::V6(VIP6), IpAddr::V6(beside(FAR_SERVER)), "v6"),
+    ];
+    let _servers = families.map(|(_, real, _)| {
+        let spec = ServerSpec { seed: TRANSFER.seed, ..ServerSpec::new("far") };
+        HttpServer::start(&server, SocketAddr::new(real, SERVER_PORT), spec).unwrap()
+    });
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut text = format!(
+        "interfaces = {:?}\nmax_sessions = 4096\n[api]\nsocket = {:?}\n\
+         [[local_addresses]]\nname = \"v4\"\naddresses = [\"{}\"]\n\
+         [[local_addresses]]\nname = \"v6\"\naddresses = [\"{}\"]\n",
+        topology.balancer_interfaces(),
+        directory.path().join("api.sock"),
+        LOCAL_ADDRESSES[0],
+        LOCAL_ADDRESSES6[0],
+    );
+    for (vip, real, pool) in families {
+        for (port, forwarding) in [(80, "fullnat"), (81, "nat")] {
+            text += &format!(
+                "[[service]]\naddress = \"{}\"\nprotocol = \"tcp\"\nscheduler = \"rr\"\n\
+                 synproxy = \"on\"\nlocal_addresses = \"{pool}\"\n[[service.real_server]]\n\
+                 address = \"{}\"\nforwarding = \"{forwarding}\"\nweight = 1\n",
+                SocketAddr::new(vip, port),
+                SocketAddr::new(real, SERVER_PORT),
+            );
+        }
+    }
+    let executable = Path::new(env!("CARGO_BIN_EXE_seawall"));
+    let daemon = Daemon::start_with(balancer, executable, &text, directory).unwrap();
+    let api = Client::new(daemon.socket());
+    let counted = |name: &str| api.stats().unwrap().counters[name];
+    for (vip, _, _) in families {
+        for (port, forwarding) in [(80, "fullnat"), (81, "nat")] {
+            let at = SocketAddr::new(vip, port);
+            for host in [&client, &server] {
+                // What the last turn has told them they would keep for minutes.
+                run(host, "ip -4 route flush cache");
+                run(host, "ip -6 route flush cache");
+            }
+            let before = (counted("icmp_out"), counted("icmp_in"));
+            client.run(|| {
+                http::download(at, TRANSFER, &TIMEOUTS).unwrap_or_else(|e| panic!("{at}: {e}"));
+            });
+            assert!(counted("icmp_in") > before.1, "{at} {forwarding}: the real server was told");
+            client.run(|| {
+                http::upload(at, TRANSFER, &TIMEOUTS).unwrap_or_else(|e| panic!("{at}: {e}"));
+            });
+            assert!(counted("icmp_out") > before.0, "{at} {forwarding}: the client was told");
+        }
+    }
+}
