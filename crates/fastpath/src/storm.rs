@@ -3,23 +3,31 @@
 //!
 //! It is told from everything legitimate by what both sides do at once: the same bare
 //! acknowledgment (number, acknowledgment and window), over and over, each within
-//! [`MAX_GAP_MS`] of the last. A receiver that asks for a lost segment repeats itself while the
-//! other side sends data; window probes and keep-alives, which repeat on both sides, are at least
-//! a retransmission timeout apart (RFC 6298: 1 s; Linux: 200 ms).
+//! [`MAX_GAP_MS`] of the last, and none of them for a segment with data. A receiver that asks for
+//! a lost segment repeats itself once for each that arrives (RFC 5681, section 3.2), so repetitions
+//! are set off against the data that the other side has sent, of which at most [`MAX_CREDIT`]
+//! segments can still be on their way. SACK blocks are news. Window probes and keep-alives, which
+//! repeat on both sides, are at least a retransmission timeout apart (RFC 6298: 1 s; Linux:
+//! 200 ms).
 //!
 //! Each side answers only what it gets, so the loop ends with the first segment that is dropped.
 
-use seawall_wire::tcp::Flags;
+use seawall_wire::tcp::{self, Flags};
 
 use crate::Direction;
-use crate::layout::Slot;
+use crate::layout::{Flow, Slot, flag};
 use crate::packet::Packet;
 
 /// Longest time between two segments of a storm, in milliseconds: less than any timer of a TCP.
 pub const MAX_GAP_MS: u64 = 100;
+/// Segments with data that may be unanswered at a time: 1.5 MB of full ones in flight.
+pub const MAX_CREDIT: u32 = 1_024;
+
+/// Length of the timestamps option as it stands in a bare acknowledgment.
+const TIMESTAMPS_LEN: u8 = 12;
 
 /// Notes the segment, and says whether it is one too many of a storm. `threshold` is LVS's
-/// `synproxy_ack_storm_thresh`; 0 means never.
+/// `synproxy_ack_storm_thresh`; 0 means never. Each direction writes its own [`Flow`] only.
 #[inline(always)]
 pub(crate) fn is_one_too_many(
     packet: &Packet,
@@ -29,25 +37,54 @@ pub(crate) fn is_one_too_many(
     now: u64,
 ) -> bool {
     let flow = slot.flow(direction);
-    let control = packet.tcp.flags.0 & CONTROL;
-    if threshold == 0 || control != Flags::ACK.0 || packet.payload() != 0 {
-        // Data on one side is what makes the other's repetitions legitimate.
+    let other = slot.opposite(direction);
+    if packet.payload() != 0 {
+        flow.data.store(flow.data.load().wrapping_add(1));
+    }
+    if threshold == 0 || !is_bare(packet, slot) {
         flow.repeats.store(0);
         return false;
     }
-    let said = ((packet.tcp.seq.0 as u64) << 32 | packet.tcp.ack.0 as u64)
-        ^ (packet.tcp.window as u64) << 24;
-    let again =
-        said == flow.repeated.load() && now.wrapping_sub(flow.last_seen.load()) <= MAX_GAP_MS;
-    if !again {
+    let said = digest(packet);
+    let again = said == flow.repeated.load() && is_recent(flow, now);
+    let mut credit = other.data.load().wrapping_sub(flow.answered.load());
+    if credit > MAX_CREDIT {
+        credit = MAX_CREDIT;
+    }
+    if credit > 0 {
+        credit -= 1;
+    }
+    if !again || credit > 0 {
+        flow.answered.store(other.data.load().wrapping_sub(credit));
         flow.repeated.store(said);
         flow.repeats.store(0);
         return false;
     }
     let repeats = flow.repeats.load().wrapping_add(1);
     flow.repeats.store(repeats);
-    repeats > threshold && slot.opposite(direction).repeats.load() >= threshold
+    flow.answered.store(other.data.load());
+    repeats > threshold && other.repeats.load() >= threshold && is_recent(other, now)
 }
 
-/// The flags that make a segment more than a bare acknowledgment: SYN, FIN, RST; and ACK itself.
-const CONTROL: u16 = Flags::SYN.0 | Flags::FIN.0 | Flags::RST.0 | Flags::ACK.0;
+#[inline(always)]
+fn is_recent(flow: &Flow, now: u64) -> bool {
+    // Signed: the other direction's CPU may have read a later time.
+    now.wrapping_sub(flow.last_seen.load()) as i64 <= MAX_GAP_MS as i64
+}
+
+/// Whether the segment says nothing but its numbers: no data, no SACK blocks, no other flags.
+#[inline(always)]
+fn is_bare(packet: &Packet, slot: &Slot) -> bool {
+    const CONTROL: u16 = Flags::SYN.0 | Flags::FIN.0 | Flags::RST.0 | Flags::ACK.0;
+    let options = if slot.state().flags & flag::TIMESTAMPS != 0 { TIMESTAMPS_LEN } else { 0 };
+    packet.tcp.flags.0 & CONTROL == Flags::ACK.0
+        && packet.payload() == 0
+        && packet.tcp.header_len <= tcp::HEADER_LEN as u8 + options
+}
+
+/// Tells acknowledgments apart; two that differ look alike once in 2^32.
+#[inline(always)]
+const fn digest(packet: &Packet) -> u32 {
+    let window = (packet.tcp.window as u32).wrapping_mul(0xc2b2_ae35);
+    packet.tcp.seq.0.wrapping_mul(0x9e37_79b1) ^ packet.tcp.ack.0.wrapping_mul(0x85eb_ca6b) ^ window
+}

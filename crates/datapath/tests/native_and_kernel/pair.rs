@@ -38,8 +38,8 @@ struct Seen {
     word: u64,
     cells: [u32; 11],
     ends: Ends,
-    inbound: [u64; 10],
-    outbound: [u64; 10],
+    inbound: [u64; 12],
+    outbound: [u64; 12],
 }
 
 impl Pair {
@@ -245,8 +245,10 @@ impl Seen {
                 flow.syn_forwarded.load(),
                 flow.ack.load().into(),
                 flow.window.load().into(),
-                flow.repeated.load(),
+                flow.repeated.load().into(),
                 flow.repeats.load().into(),
+                flow.data.load().into(),
+                flow.answered.load().into(),
                 flow.punted.load().into(),
                 flow.syn_seq.load().into(),
             ]
@@ -276,6 +278,8 @@ fn copy_slot(from: &Slot, to: &Slot) {
         to.window.store(from.window.load());
         to.repeated.store(from.repeated.load());
         to.repeats.store(from.repeats.load());
+        to.data.store(from.data.load());
+        to.answered.store(from.answered.load());
         to.punted.store(from.punted.load());
         to.syn_seq.store(from.syn_seq.load());
     }

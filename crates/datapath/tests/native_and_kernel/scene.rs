@@ -200,6 +200,8 @@ pub(crate) fn shake(random: &mut Random, world: &World, sessions: &[(Session, u3
                 flow.ack.store(ack);
                 flow.window.store(window);
                 flow.repeats.store(random.pick(&[0, 1, 10]));
+                flow.data.store(random.pick(&[0, 0, 0, 3]));
+                flow.answered.store(0);
             }
         }
     }

@@ -100,14 +100,17 @@ pub struct Flow {
     /// The window that came with it, in bytes.
     pub window: Cell32,
     /// The last bare acknowledgment, for [`crate::storm`].
-    pub repeated: Cell64,
-    /// How often it came again.
+    pub repeated: Cell32,
+    /// How often it came again for nothing.
     pub repeats: Cell32,
+    /// Segments with data.
+    pub data: Cell32,
+    /// How many of the other direction's [`Flow::data`] have been answered.
+    pub answered: Cell32,
     /// Frames punted since the last change of state.
     pub punted: Cell32,
     /// The number of the SYN that [`Flow::syn_forwarded`] is about.
     pub syn_seq: Cell32,
-    spare: Cell32,
 }
 
 impl Flow {
@@ -122,6 +125,8 @@ impl Flow {
         self.window.store(0);
         self.repeated.store(0);
         self.repeats.store(0);
+        self.data.store(0);
+        self.answered.store(0);
         self.punted.store(0);
         self.syn_seq.store(0);
     }

@@ -95,11 +95,62 @@ fn whoever_has_news_is_heard() {
         assert_eq!(pair.say(Direction::Inbound), Reason::ForwardIn);
         assert_eq!(pair.say(Direction::Outbound), Reason::ForwardOut);
     }
+    for blocks in [vec![(1, 2)], vec![(1, 2), (5, 9)]] {
+        let mut pair = Pair::new(THRESHOLD);
+        let timestamps = Opt::Timestamps(1, 2);
+        pair.client.options =
+            vec![Opt::Nop, Opt::Nop, timestamps, Opt::Nop, Opt::Nop, Opt::Sack(blocks)];
+        for _ in 0..100 {
+            assert_eq!(pair.say(Direction::Inbound), Reason::ForwardIn);
+            assert_eq!(pair.say(Direction::Outbound), Reason::ForwardOut);
+        }
+    }
     let mut pair = Pair::new(THRESHOLD);
     for round in 0..100 {
         pair.client.payload = vec![1; usize::from(round % 8 == 7)];
         assert_eq!(pair.say(Direction::Inbound), Reason::ForwardIn);
         assert_eq!(pair.say(Direction::Outbound), Reason::ForwardOut);
+    }
+}
+
+/// Two bursts cross and each loses its first segment: both receivers repeat themselves for every
+/// other one, and nobody has anything to send in between.
+#[test]
+fn two_receivers_that_both_miss_something_pass() {
+    for (burst, late) in [(40, 0), (200, 150), (1_000, 900)] {
+        let mut pair = Pair::new(THRESHOLD);
+        let (client, server) = (pair.client.clone(), pair.server.clone());
+        for number in 1..=burst {
+            let data = |of: &Segment| Segment {
+                seq: of.seq.wrapping_add(number * 100),
+                payload: vec![1; 100],
+                ..of.clone()
+            };
+            (pair.client, pair.server) = (data(&client), data(&server));
+            pair.say(Direction::Inbound);
+            pair.say(Direction::Outbound);
+        }
+        pair.world.wait(late / 100);
+        (pair.client, pair.server) = (client, server);
+        for number in 0..burst {
+            assert_eq!(pair.say(Direction::Inbound), Reason::ForwardIn, "{burst} {number}");
+            assert_eq!(pair.say(Direction::Outbound), Reason::ForwardOut, "{burst} {number}");
+        }
+        // Once everything is answered, the rest is a storm.
+        assert!(pair.storm(1, 1_000) < 200);
+    }
+}
+
+/// What one side said long ago does not count with what the other says now.
+#[test]
+fn an_old_run_is_no_answer() {
+    let pair = Pair::new(THRESHOLD);
+    for _ in 0..50 {
+        assert_eq!(pair.say(Direction::Outbound), Reason::ForwardOut);
+    }
+    pair.world.wait(101);
+    for _ in 0..50 {
+        assert_eq!(pair.say(Direction::Inbound), Reason::ForwardIn);
     }
 }
 
