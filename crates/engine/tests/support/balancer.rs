@@ -305,6 +305,11 @@ impl Balancer {
         frames
     }
 
+    /// The number of the cookie epoch.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.memory.settings().epoch.load()
+    }
+
     pub(crate) fn reason(&self, reason: Reason) -> u64 {
         self.tables.counter(reason)
     }

@@ -62,6 +62,14 @@ impl Family {
         }
     }
 
+    /// The MSS of an end that names none (RFC 9293, section 3.7.1).
+    pub(crate) const fn default_mss(self) -> u16 {
+        match self {
+            Self::V4 => 536,
+            Self::V6 => 1_220,
+        }
+    }
+
     /// EtherType of a packet.
     pub(crate) const fn ethertype(self) -> [u8; 2] {
         match self {

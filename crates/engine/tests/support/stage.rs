@@ -1,5 +1,7 @@
 //! A client and real servers that say what the test tells them to.
 
+use seawall_fastpath::Reason;
+
 use super::balancer::{
     Balancer, CLIENT_MAC, Framed, OUTSIDE, SERVER_PORT, Setup, interface_mac, server_mac,
 };
@@ -82,6 +84,11 @@ impl Stage {
             raw_options: None,
             payload: Vec::new(),
         }
+    }
+
+    /// SYNs dropped for their options.
+    pub(crate) fn malformed_syns(&self) -> u64 {
+        self.balancer.reason(Reason::SynMalformed)
     }
 
     /// Milliseconds since the start.
