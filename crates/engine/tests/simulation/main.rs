@@ -1,7 +1,8 @@
 //! The engine and the native packet path between TCP stacks that are not ours (smoltcp), over
 //! links that lose, repeat, delay and reorder, on one virtual clock (DESIGN, "Tests", layer 3).
 //!
-//! `SEAWALL_SEEDS=N` runs N seeds instead of [`SEEDS`]; `SEAWALL_SEED=X` runs seed X alone.
+//! `SEAWALL_SEEDS=N` runs N seeds instead of [`SEEDS`], from `SEAWALL_FIRST_SEED=X` on (0);
+//! `SEAWALL_SEED=X` runs seed X alone, and says what it stands for.
 
 mod host;
 mod network;
@@ -11,12 +12,13 @@ mod scenario;
 mod support;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use run::Run;
 use scenario::Scenario;
 
 /// Seeds that `cargo test` runs.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 10_000;
 /// Threads that share them.
 const THREADS: u64 = 4;
 
@@ -24,15 +26,15 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
-/// Runs one seed; gives how many of its connections the network was too bad for.
-fn run(seed: u64) -> u64 {
+/// Runs one scenario; gives how many of its connections the network was too bad for.
+fn run(scenario: &Scenario) -> u64 {
     let result = std::panic::catch_unwind(|| {
-        let scenario = Scenario::new(seed);
-        let mut run = Run::new(&scenario);
+        let mut run = Run::new(scenario);
         run.all();
         run.failed
     });
     result.unwrap_or_else(|panic| {
+        let seed = scenario.seed;
         eprintln!("\nSEAWALL_SEED={seed} cargo test -p seawall-engine --test simulation\n");
         std::panic::resume_unwind(panic)
     })
@@ -43,26 +45,30 @@ fn run(seed: u64) -> u64 {
 #[test]
 fn every_byte_arrives_and_nothing_is_left() {
     if let Some(seed) = number("SEAWALL_SEED") {
-        println!("{:#?}", Scenario::new(seed));
-        run(seed);
+        let scenario = Scenario::new(seed);
+        println!("{scenario:#?}");
+        run(&scenario);
         return;
     }
     let seeds = number("SEAWALL_SEEDS").unwrap_or(SEEDS);
-    let (next, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let first = number("SEAWALL_FIRST_SEED").unwrap_or(0);
+    let (next, failed) = (AtomicU64::new(first), AtomicU64::new(0));
+    let begun = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
+                    if seed >= first + seeds {
                         break;
                     }
-                    failed.fetch_add(run(seed), Ordering::Relaxed);
+                    failed.fetch_add(run(&Scenario::new(seed)), Ordering::Relaxed);
                 }
             });
         }
     });
     let failed = failed.into_inner();
+    println!("{seeds} seeds in {:.1?}, {failed} connections tried again", begun.elapsed());
     assert!(failed * 100 <= seeds, "{failed} connections failed in {seeds} seeds");
 }
 
@@ -80,7 +86,7 @@ fn what_once_failed_does_so_no_more() {
     for (what, seeds) in ONCE_FAILED {
         println!("{what}: {seeds:?}");
         for seed in seeds {
-            run(seed);
+            run(&Scenario::plain(seed));
         }
     }
 }

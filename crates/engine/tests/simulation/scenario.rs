@@ -7,6 +7,7 @@ use seawall_fastpath::layout::{NO_SCALE, switch};
 use crate::host::Tuning;
 use crate::network::Weather;
 use crate::support::balancer::Setup;
+use crate::support::family::{FAMILIES, Family};
 use crate::support::random::Random;
 
 /// One connection.
@@ -64,7 +65,43 @@ fn tuning(random: &mut Random, patience: u64) -> Tuning {
 }
 
 impl Scenario {
+    /// What `seed` stands for.
     pub(crate) fn new(seed: u64) -> Self {
+        let mut scenario = Self::plain(seed);
+        scenario.widen(&mut Random(seed ^ 0x57ac_c0de << 32));
+        scenario
+    }
+
+    /// Both families, slower paths, a lazier daemon, storms and stores of other sizes. A
+    /// generator of its own, so that [`Self::plain`] stands for what it stood for.
+    fn widen(&mut self, random: &mut Random) {
+        self.setup.family = random.pick(&FAMILIES);
+        if self.setup.family == Family::V6 {
+            // RFC 8200, section 5: no link is narrower.
+            self.mtu = self.mtu.max(1_280);
+        }
+        if random.below(4) == 0 {
+            self.weather.delay = random.pick(&[5, 50, 150, 400]);
+            self.weather.jitter = random.pick(&[0, 5, 100]);
+        }
+        if random.below(4) == 0 {
+            self.weather.repeat = random.pick(&[10, 300]);
+            self.weather.reorder = random.pick(&[10, 300]);
+        }
+        if random.below(4) == 0 {
+            self.laziness = random.pick(&[20, 100]);
+        }
+        self.setup.config.ack_storm_threshold = random.pick(&[10, 10, 10, 3, 0, 65_535]);
+        if random.below(3) == 0 {
+            self.setup.config.store.bytes = random.pick(&[4_000, 24 << 10, 65_536]);
+        }
+        if random.below(8) == 0 {
+            self.setup.config.init_mss = random.pick(&[536, 1_220, 8_940]);
+        }
+    }
+
+    /// What `seed` stood for when the bugs that have names were found.
+    pub(crate) fn plain(seed: u64) -> Self {
         let mut random = Random(seed);
         let random = &mut random;
         let loss = random.u64() % 301 * (random.u64() % 301) / 300;
