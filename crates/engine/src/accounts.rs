@@ -90,6 +90,8 @@ pub(crate) struct Service {
     candidates: Vec<Candidate>,
     /// Options that a real server has refused: `ServiceEntry::NO_*`.
     pub(crate) refused: u32,
+    /// Epochs for which cookies are taken although the proxy is off.
+    pub(crate) cookie_epochs: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -232,7 +234,14 @@ impl Service {
             .map(|spec| Server { spec: *spec, active: 0, inactive: 0, totals: Totals::default() })
             .collect();
         let candidates = vec![Candidate { weight: 0, excluded: false }; servers.len()];
-        Self { scheduler: spec.scheduler.build(), spec, servers, candidates, refused: 0 }
+        Self {
+            scheduler: spec.scheduler.build(),
+            spec,
+            servers,
+            candidates,
+            refused: 0,
+            cookie_epochs: 0,
+        }
     }
 
     fn report(&self) -> ServiceReport {

@@ -34,6 +34,18 @@ pub enum Request {
     ServiceChanged(u32),
 }
 
+/// Whether SYNs are answered with cookies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proxy {
+    /// They are.
+    On,
+    /// They go to a real server.
+    Off,
+}
+
+/// Epochs that may begin while a cookie lives.
+const COOKIE_EPOCHS: u32 = 2;
+
 /// Requests that wait at once; more are made again by the next connection.
 const MAX_REQUESTS: usize = 1024;
 
@@ -150,6 +162,9 @@ impl<M: Memory> Engine<M> {
         if found.spec.synproxy {
             flags |= ServiceEntry::SYNPROXY;
         }
+        if found.cookie_epochs > 0 {
+            flags |= ServiceEntry::WAS_PROXIED;
+        }
         if found.spec.defer {
             flags |= ServiceEntry::DEFER;
         }
@@ -203,6 +218,27 @@ impl<M: Memory> Engine<M> {
     /// Goes on to the next cookie epoch. Cookies of the one before it stay valid.
     pub fn handle_epoch(&mut self, epoch: &Epoch) {
         epoch.follow(self.table.settings());
+        for service in 0..self.services.len() {
+            let Some(found) = self.services.get_mut(service) else { continue };
+            if found.cookie_epochs > 0 {
+                found.cookie_epochs -= 1;
+                if found.cookie_epochs == 0 {
+                    self.request(Request::ServiceChanged(service as u32));
+                }
+            }
+        }
+    }
+
+    /// Switches a service's proxy. Its sessions go on, and so do handshakes that the proxy began:
+    /// their cookies are taken as long as they live (SPEC A15).
+    pub fn set_synproxy(&mut self, service: u32, proxy: Proxy) {
+        let Some(found) = self.services.get_mut(service as usize) else { return };
+        let on = proxy == Proxy::On;
+        if found.spec.synproxy && !on {
+            found.cookie_epochs = COOKIE_EPOCHS;
+        }
+        found.spec.synproxy = on;
+        self.request(Request::ServiceChanged(service));
     }
 
     /// Tells the packet path that somebody takes what it punts.

@@ -41,7 +41,7 @@ pub use desired::{
     Config, Desired, Forwarding, LocalPool, RealServerSpec, Secrets, ServiceSpec, StoreLimits,
     Timeouts,
 };
-pub use engine::{Engine, Request};
+pub use engine::{Engine, Proxy, Request};
 pub use epoch::{Epoch, SharedEpoch};
 pub use next_hops::{Gateway, Interface};
 pub use table::GRACE_MS;

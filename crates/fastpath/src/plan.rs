@@ -73,7 +73,7 @@ pub(crate) const fn newcomer(packet: &Packet, service: ServiceEntry) -> Plan {
     if syn && !ack {
         return connect(service);
     }
-    if service.has(ServiceEntry::SYNPROXY) && ack && !syn && !flags.contains(Flags::RST) {
+    if service.takes_cookies() && ack && !syn && !flags.contains(Flags::RST) {
         return Plan::Accept;
     }
     Plan::Drop(Reason::TcpDrop)
@@ -190,7 +190,7 @@ pub(crate) fn of_session(
             let over = word.state == TcpState::TimeWait || word.state == TcpState::Close;
             if reusable
                 && acks
-                && owner.service.has(ServiceEntry::SYNPROXY)
+                && owner.service.takes_cookies()
                 && packet.tcp.ack.0.wrapping_sub(1) != slot.cookie.load()
                 && (over || !continues(packet, slot))
             {

@@ -7,3 +7,4 @@ mod servers;
 mod shared;
 #[path = "../support/mod.rs"]
 mod support;
+mod toggle;

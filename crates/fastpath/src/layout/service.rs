@@ -56,6 +56,16 @@ impl ServiceEntry {
     /// A real server of the service has refused timestamps.
     pub const NO_TIMESTAMP: u32 = 1 << 5;
 
+    /// The proxy was switched off a moment ago: the cookies it gave out are still good (SPEC A15).
+    pub const WAS_PROXIED: u32 = 1 << 6;
+
+    /// Whether an ACK may bear a valid cookie.
+    #[inline(always)]
+    #[must_use]
+    pub const fn takes_cookies(self) -> bool {
+        self.flags & (Self::SYNPROXY | Self::WAS_PROXIED) != 0
+    }
+
     /// Whether `flag` is set.
     #[inline(always)]
     #[must_use]
