@@ -12,7 +12,7 @@ use crate::scenario::{Exchange, Scenario};
 use crate::support::balancer::{
     Balancer, CLIENT_MAC, OUTSIDE, SERVER_PORT, interface_mac, server_mac,
 };
-use crate::support::packet::Ip;
+use crate::support::packet::{Ip, RST, SYN, Segment};
 use crate::support::random::Random;
 
 /// Attempts at one connection, where the network was too bad for one.
@@ -54,6 +54,10 @@ pub(crate) struct Run<'s> {
     steps: u64,
     attempts: u64,
     pub(crate) failed: u64,
+    /// What the client was told in this connection: the first number, and how far it went.
+    told: (u32, u32),
+    /// Resets to the client from beyond what it was told: of its last connection.
+    strays: u64,
 }
 
 /// The byte at `at` of what one side of connection `number` sends: the same nowhere else.
@@ -96,6 +100,8 @@ impl<'s> Run<'s> {
             steps: 0,
             attempts: 0,
             failed: 0,
+            told: (0, 0),
+            strays: 0,
         };
         for number in 0..run.servers.len() {
             let listener = run.listen(number);
@@ -147,7 +153,8 @@ impl<'s> Run<'s> {
         }
         self.attempts += 1;
         self.exchange = Some(*exchange);
-        let (excuses, deadline) = (self.excuses(), self.now + LIMIT);
+        let (begun, excuses, deadline) = (self.now, self.excuses(), self.now + LIMIT);
+        let strays = self.strays;
         let reuses = self.balancer.engine.session_count() > 0;
         let handle = self.client.add(&self.scenario.client, false);
         self.client.connect(handle, exchange.port, self.scenario.setup.family.vip());
@@ -166,8 +173,12 @@ impl<'s> Run<'s> {
                 break true;
             }
             if state == State::Closed || self.now >= deadline {
-                let known = self.scenario.is_limit(reuses);
-                let excused = known || self.scenario.weather.loss > 0 && self.excuses() > excuses;
+                let stray = reuses && self.strays > strays;
+                let known = stray || self.scenario.is_limit(reuses);
+                // An end whose segments were lost for so long gives up.
+                let gave_up = self.now - begun >= self.scenario.client.patience;
+                let lost = self.scenario.weather.loss > 0;
+                let excused = known || lost && (gave_up || self.excuses() > excuses);
                 assert!(excused, "the connection ended: {state:?} {}", self.tell());
                 break false;
             }
@@ -259,10 +270,28 @@ impl<'s> Run<'s> {
                 (0..self.servers.len()).find(|number| frame[..6] == server_mac(*number as u32));
             let (to, expected) = match server {
                 Some(number) => (To::Server(number), inside),
-                None => (To::Client, OUTSIDE),
+                None => {
+                    self.tell_client(&Segment::read(&frame));
+                    (To::Client, OUTSIDE)
+                }
             };
             assert_eq!(interface, expected, "the wrong interface");
             self.network.send(self.now, to, frame);
+        }
+    }
+
+    /// Notes what the client hears, to tell a reset that its last connection sent: cookies of one
+    /// tuple are near each other, and smoltcp takes any reset in its window (RFC 5961 wants the
+    /// exact number).
+    fn tell_client(&mut self, segment: &Segment) {
+        if segment.flags & SYN != 0 {
+            self.told = (segment.seq, 1);
+        }
+        let at = segment.seq.wrapping_sub(self.told.0);
+        if segment.flags & RST != 0 {
+            self.strays += u64::from(at > self.told.1 + 1);
+        } else if at <= self.told.1 + 1 {
+            self.told.1 = self.told.1.max(at + segment.payload.len() as u32);
         }
     }
 

@@ -91,6 +91,7 @@ impl Scenario {
         if random.below(4) == 0 {
             self.laziness = random.pick(&[20, 100]);
         }
+        self.be_patient();
         self.setup.config.ack_storm_threshold = random.pick(&[10, 10, 10, 3, 0, 65_535]);
         if random.below(3) == 0 {
             self.setup.config.store.bytes = random.pick(&[4_000, 24 << 10, 65_536]);
@@ -138,15 +139,7 @@ impl Scenario {
             // In units of 16 KiB such a window is always zero.
             setup.config.window_scale = setup.config.window_scale.min(7);
         }
-        if weather.loss > 0 || weather.reorders() {
-            // smoltcp's retransmissions back off beyond the defaults.
-            for state in
-                [TcpState::FinWait, TcpState::TimeWait, TcpState::CloseWait, TcpState::LastAck]
-            {
-                setup.config.timeouts.set(state, 900_000);
-            }
-        }
-        Self {
+        let mut scenario = Self {
             seed,
             setup,
             weather,
@@ -155,6 +148,19 @@ impl Scenario {
             server,
             laziness: random.pick(&[0, 0, 1, 5]),
             exchanges,
+        };
+        scenario.be_patient();
+        scenario
+    }
+
+    /// smoltcp's retransmissions back off beyond the default timeouts.
+    fn be_patient(&mut self) {
+        if self.weather.loss > 0 || self.weather.reorders() {
+            for state in
+                [TcpState::FinWait, TcpState::TimeWait, TcpState::CloseWait, TcpState::LastAck]
+            {
+                self.setup.config.timeouts.set(state, 900_000);
+            }
         }
     }
 }
