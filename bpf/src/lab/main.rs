@@ -12,7 +12,7 @@ mod link;
 mod link_layout;
 mod random;
 
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, xdp_action, xdp_md};
+use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use seawall_bpf::Packet;
@@ -22,12 +22,14 @@ use seawall_wire::ethernet::{self, EtherType};
 use seawall_wire::ipv4::{self, Protocol};
 use seawall_wire::tcp::{self, Flags};
 
-use crate::flood_layout::{Flood, Received, Sent};
+use crate::flood_layout::{Received, TEMPLATES, Template, Turn};
 
 #[map]
-static LAB_FLOOD: Array<Flood> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static LAB_TEMPLATES: Array<Template> = Array::with_max_entries(TEMPLATES, 0);
 #[map]
-static LAB_SENT: PerCpuArray<Sent> = PerCpuArray::with_max_entries(1, 0);
+static LAB_TURN: PerCpuArray<Turn> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static LAB_SENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(TEMPLATES, 0);
 #[map]
 static LAB_DROPS: PerCpuArray<Received> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -65,9 +67,8 @@ pub extern "C" fn lab_reflect(context: *mut xdp_md) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp")]
 pub extern "C" fn lab_sink(context: *mut xdp_md) -> u32 {
-    const ARP: u16 = 0x0806;
     let mut frame = Packet::new(context, 0);
-    if frame.window::<L3>(0).is_some_and(|bytes| bytes.u16(12) == ARP) {
+    if is_neighbour_discovery(&mut frame) {
         return xdp_action::XDP_PASS;
     }
     count(&LAB_SINK, &mut frame);
@@ -78,26 +79,56 @@ pub extern "C" fn lab_sink(context: *mut xdp_md) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp")]
 pub extern "C" fn lab_flood(context: *mut xdp_md) -> u32 {
-    let (Some(flood), Some(sent)) = (LAB_FLOOD.get(0), LAB_SENT.get_ptr_mut(0)) else {
-        return xdp_action::XDP_DROP;
-    };
-    // SAFETY: only this CPU writes its element, and a program does not interrupt itself.
-    let sent = unsafe { &mut *sent };
-    match flood::next(&mut Packet::new(context, 0), flood, sent) {
+    match flood(&mut Packet::new(context, 0)) {
         Some(()) => xdp_action::XDP_TX,
         None => xdp_action::XDP_DROP,
     }
 }
 
 #[inline(always)]
+fn flood(frame: &mut Packet) -> Option<()> {
+    let turn = LAB_TURN.get_ptr_mut(0)?;
+    // SAFETY: only this CPU writes its element, and a program does not interrupt itself.
+    let turn = unsafe { &mut *turn };
+    let (mut at, mut template) = (turn.next as u32, LAB_TEMPLATES.get(turn.next as u32));
+    if template.is_none_or(|template| template.len == 0) {
+        (at, template) = (0, LAB_TEMPLATES.get(0));
+    }
+    turn.next = at as u64 + 1;
+    let sent = LAB_SENT.get_ptr_mut(at)?;
+    // SAFETY: as above.
+    let sent = unsafe { &mut *sent };
+    flood::fill(frame, template?, turn, *sent)?;
+    *sent = sent.wrapping_add(1);
+    Some(())
+}
+
+#[inline(always)]
 fn count(counts: &PerCpuArray<Received>, frame: &mut Packet) {
     let Some(counts) = counts.get_ptr_mut(0) else { return };
-    // SAFETY: as in `lab_flood`.
+    // SAFETY: as in `flood`.
     let counts = unsafe { &mut *counts };
     counts.packets = counts.packets.wrapping_add(1);
     counts.bytes = counts.bytes.wrapping_add(frame.len() as u64);
     if is_syn_ack(frame) {
         counts.syn_acks = counts.syn_acks.wrapping_add(1);
+    }
+}
+
+/// ARP, or its like in ICMPv6 (RFC 4861: types 133 to 137).
+#[inline(always)]
+fn is_neighbour_discovery(frame: &mut Packet) -> bool {
+    const ARP: u16 = 0x0806;
+    const IPV6: u16 = 0x86dd;
+    const ICMPV6: u8 = 58;
+    const NEXT_HEADER: usize = L3 + 6;
+    const TYPE: usize = L3 + 40;
+    match frame.window::<L3>(0).map(|bytes| bytes.u16(12)) {
+        Some(ARP) => true,
+        Some(IPV6) => frame.window::<{ TYPE + 1 }>(0).is_some_and(|bytes| {
+            bytes.u8(NEXT_HEADER) == ICMPV6 && (133..=137).contains(&bytes.u8(TYPE))
+        }),
+        _ => false,
     }
 }
 

@@ -4,7 +4,7 @@
 //! (`BPF_PROG_TEST_RUN` with live frames), each of which it overwrites and sends out of the
 //! attacker's veth. Nothing else here sends as many packets for as little CPU time.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,7 +14,8 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
 
-use crate::flood_layout::{FRAME_LEN, kind, mac, map, program};
+use crate::flood_layout::{FIELDS, FRAME_MAX, Field, TEMPLATES, map, program};
+use crate::frame::{Link, Packet, Part, Path, Place, Segment, Template, Values, flags};
 use crate::topology::{Arms, Host, Topology};
 
 pub(crate) static OBJECT: &[u8] =
@@ -28,24 +29,50 @@ const ROUND: Duration = Duration::from_millis(100);
 const UNLIMITED_ROUND: u32 = 100_000;
 /// First of the source addresses, and how many there are: 100.64.0.0/10 and what follows, in
 /// which nobody here lives.
-const SOURCES: (u32, u32) = (0x6440_0000, 1 << 23);
+pub const SOURCES: Values =
+    Values { first: 0x6440_0000, count: 1 << 23, order: crate::frame::Order::Random };
+
+/// The options of a Linux client's SYN: MSS 1460, SACK permitted, timestamps, window scale 7.
+pub const LINUX_OPTIONS: [u8; 20] =
+    [2, 4, 5, 0xb4, 4, 2, 8, 10, 0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0, 1, 3, 3, 7];
 
 /// What a flood consists of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
 pub enum Kind {
     /// SYNs with the options of a Linux client.
-    Syn = kind::SYN,
+    Syn,
     /// ACKs with random numbers.
-    Ack = kind::ACK,
+    Ack,
     /// RSTs.
-    Rst = kind::RST,
+    Rst,
     /// FINs.
-    Fin = kind::FIN,
+    Fin,
     /// UDP.
-    Udp = kind::UDP,
+    Udp,
     /// Fragments of TCP packets.
-    Fragment = kind::FRAGMENT,
+    Fragment,
+}
+
+impl Kind {
+    /// Frames from anywhere.
+    fn template(self, link: Link, target: SocketAddr) -> Template {
+        let path =
+            Path { source: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), destination: target };
+        let segment = |flags, options: &[u8]| {
+            let segment = Segment { flags, options: options.to_vec(), ..Segment::default() };
+            Packet::tcp(link, path, &segment).vary(Place::Seq, Values::ANY)
+        };
+        let with_ack = |flags| segment(flags | flags::ACK, &[]).vary(Place::Ack, Values::ANY);
+        let packet = match self {
+            Self::Syn => segment(flags::SYN, &LINUX_OPTIONS),
+            Self::Ack => with_ack(0),
+            Self::Rst => segment(flags::RST, &[]),
+            Self::Fin => with_ack(flags::FIN),
+            Self::Udp => Packet::udp(link, path, &[0; 32]),
+            Self::Fragment => with_ack(0).part(Part::Middle),
+        };
+        packet.vary(Place::Source, SOURCES).vary(Place::SourcePort, Values::PORTS).template()
+    }
 }
 
 /// What a flood is to do.
@@ -161,8 +188,7 @@ pub struct Tally {
 pub struct Attacker {
     sink: Ebpf,
     interface: u32,
-    source_mac: [u8; 6],
-    router_mac: [u8; 6],
+    link: Link,
 }
 
 impl Attacker {
@@ -184,7 +210,13 @@ impl Attacker {
             .ok_or(Error::Missing("interface of the balancer towards the attacker"))?;
         let name = ours.name.as_str();
         let sink = host.namespace.run(|| attach(name, program::SINK))?;
-        Ok(Self { sink, interface: ours.index, source_mac: ours.mac, router_mac: router.mac })
+        let link = Link { destination: router.mac, source: ours.mac };
+        Ok(Self { sink, interface: ours.index, link })
+    }
+
+    /// From its interface to the balancer's.
+    pub const fn link(&self) -> Link {
+        self.link
     }
 
     /// Starts a flood.
@@ -192,15 +224,35 @@ impl Attacker {
     /// # Errors
     /// When the kernel refuses.
     pub fn start(&self, host: &Host, spec: FloodSpec) -> Result<Flood, Error> {
+        let target = SocketAddr::new(IpAddr::V4(spec.target.0), spec.target.1);
+        self.send(host, &[spec.kind.template(self.link, target)], spec.rate)
+    }
+
+    /// Starts a flood of templates in turn, `rate` frames a second over all of them; 0 means as
+    /// many as the machine can.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    ///
+    /// # Panics
+    /// When there are more templates than [`TEMPLATES`], or more fields in one than [`FIELDS`].
+    pub fn send(&self, host: &Host, templates: &[Template], rate: u32) -> Result<Flood, Error> {
+        assert!(templates.len() <= TEMPLATES as usize, "{} templates", templates.len());
         let mut ebpf = Ebpf::load(OBJECT)?;
-        let flood = ebpf.map_mut(map::FLOOD).ok_or(Error::Missing(map::FLOOD))?;
-        let mut flood: Array<_, [u64; 6]> = Array::try_from(flood)?;
-        flood.set(0, self.words(spec), 0)?;
+        let map = ebpf.map_mut(map::TEMPLATES).ok_or(Error::Missing(map::TEMPLATES))?;
+        let mut map: Array<_, Words> = Array::try_from(map)?;
+        for (at, template) in (0..).zip(templates) {
+            map.set(at, words(template), 0)?;
+        }
         xdp(&mut ebpf, program::FLOOD)?.load()?;
         let end = Arc::new(AtomicBool::new(false));
         let (ends, interface) = (Arc::clone(&end), self.interface);
-        let thread = host.namespace.spawn(move || generate(ebpf, interface, spec.rate, &ends))?;
-        Ok(Flood { end, thread: Some(thread) })
+        let count = templates.len() as u32;
+        let work = move || {
+            generate(&mut ebpf, interface, rate, &ends)?;
+            (0..count).map(|at| sent(&ebpf, at)).collect()
+        };
+        Ok(Flood { end, thread: Some(host.namespace.spawn(work)?) })
     }
 
     /// What has come back so far.
@@ -217,20 +269,28 @@ impl Attacker {
         }
         Ok(tally)
     }
+}
 
-    /// [`crate::flood_layout::Flood`], word by word as it lies in memory.
-    fn words(&self, spec: FloodSpec) -> [u64; 6] {
-        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let (address, port) = spec.target;
-        [
-            mac(self.router_mac),
-            mac(self.source_mac),
-            pair(SOURCES.0, SOURCES.1),
-            pair(address.to_bits(), u32::from(port)),
-            pair(spec.kind as u32, 1),
-            0,
-        ]
-    }
+/// [`crate::flood_layout::Template`], word by word as it lies in memory.
+type Words = [u32; 1 + FIELDS * 7 + FRAME_MAX / 4];
+const _: () = assert!(size_of::<Words>() == size_of::<crate::flood_layout::Template>());
+
+fn words(template: &Template) -> Words {
+    assert!(template.fields.len() <= FIELDS && template.bytes.len() <= FRAME_MAX, "{template:?}");
+    let mut bytes = template.bytes.clone();
+    bytes.resize(FRAME_MAX, 0);
+    let mut fields = template.fields.clone();
+    fields.resize(FIELDS, Field::default());
+    let fields = fields.iter().flat_map(|field| {
+        let Field { first, count, order, offset, width, sums: [one, other] } = *field;
+        [first, count, order, offset, width, one, other]
+    });
+    let frame = bytes.chunks_exact(4).map(|word| match word {
+        &[a, b, c, d] => u32::from_ne_bytes([a, b, c, d]),
+        _ => 0,
+    });
+    let mut all = [template.bytes.len() as u32].into_iter().chain(fields).chain(frame);
+    std::array::from_fn(|_| all.next().unwrap_or_default())
 }
 
 fn only_interface(host: &Host) -> Result<&crate::Interface, Error> {
@@ -253,7 +313,7 @@ fn shares_network(a: Option<&Network>, b: Option<&Network>) -> bool {
 #[derive(Debug)]
 pub struct Flood {
     end: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<u64, Error>>>,
+    thread: Option<JoinHandle<Result<Vec<u64>, Error>>>,
 }
 
 impl Flood {
@@ -261,7 +321,15 @@ impl Flood {
     ///
     /// # Errors
     /// What ended it before, if anything did.
-    pub fn stop(mut self) -> Result<u64, Error> {
+    pub fn stop(self) -> Result<u64, Error> {
+        Ok(self.stop_each()?.iter().sum())
+    }
+
+    /// Ends it; gives the number of packets sent of each template.
+    ///
+    /// # Errors
+    /// What ended it before, if anything did.
+    pub fn stop_each(mut self) -> Result<Vec<u64>, Error> {
         self.end.store(true, Ordering::Relaxed);
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
@@ -280,11 +348,11 @@ impl Drop for Flood {
     }
 }
 
-fn generate(mut ebpf: Ebpf, interface: u32, rate: u32, end: &AtomicBool) -> Result<u64, Error> {
+fn generate(ebpf: &mut Ebpf, interface: u32, rate: u32, end: &AtomicBool) -> Result<(), Error> {
     // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-    let words = [0, FRAME_LEN as u32, 0, interface, 0, 0];
+    let words = [0, FRAME_MAX as u32, 0, interface, 0, 0];
     let context: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let frame = [0u8; FRAME_LEN];
+    let frame = [0u8; FRAME_MAX];
     let packets = f64::from(rate) * ROUND.as_secs_f64();
     let repeat = if rate == 0 { UNLIMITED_ROUND } else { (packets as u32).max(1) };
     let mut next = Instant::now();
@@ -296,13 +364,18 @@ fn generate(mut ebpf: Ebpf, interface: u32, rate: u32, end: &AtomicBool) -> Resu
             attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
             ..TestRunOptions::new()
         };
-        xdp(&mut ebpf, program::FLOOD)?.test_run(options)?;
+        xdp(ebpf, program::FLOOD)?.test_run(options)?;
         if rate != 0 {
             next += Duration::from_secs_f64(f64::from(repeat) / f64::from(rate));
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
     }
+    Ok(())
+}
+
+/// How often the template of that number was sent.
+fn sent(ebpf: &Ebpf, template: u32) -> Result<u64, Error> {
     let map = ebpf.map(map::SENT).ok_or(Error::Missing(map::SENT))?;
-    let map: PerCpuArray<&MapData, [u64; 2]> = PerCpuArray::try_from(map)?;
-    Ok(map.get(&0, 0)?.iter().map(|[_, packets]| packets).sum())
+    let map: PerCpuArray<&MapData, u64> = PerCpuArray::try_from(map)?;
+    Ok(map.get(&template, 0)?.iter().sum())
 }

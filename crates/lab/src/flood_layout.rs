@@ -11,18 +11,20 @@ pub mod program {
     pub const DROP_COUNT: &str = "lab_drop_count";
     /// Sends IPv4 back where it came from, addresses and ports swapped; drops the rest.
     pub const REFLECT: &str = "lab_reflect";
-    /// Counts in [`super::map::SINK`] and drops; ARP passes.
+    /// Counts in [`super::map::SINK`] and drops; ARP and neighbour discovery pass.
     pub const SINK: &str = "lab_sink";
-    /// Overwrites a frame of [`super::FRAME_LEN`] bytes by the next of [`super::Flood`] and sends
-    /// it. To be run by `BPF_PROG_TEST_RUN` with live frames.
+    /// Overwrites a frame of [`super::FRAME_MAX`] bytes by the next of [`super::map::TEMPLATES`]
+    /// and sends it. To be run by `BPF_PROG_TEST_RUN` with live frames.
     pub const FLOOD: &str = "lab_flood";
 }
 
 /// The maps.
 pub mod map {
-    /// Array of one [`super::Flood`], mapped into user space.
-    pub const FLOOD: &str = "LAB_FLOOD";
-    /// Per-CPU array of one [`super::Sent`].
+    /// Array of [`super::TEMPLATES`] [`super::Template`]s; the first that is empty ends it.
+    pub const TEMPLATES: &str = "LAB_TEMPLATES";
+    /// Per-CPU array of one [`super::Turn`].
+    pub const TURN: &str = "LAB_TURN";
+    /// Per-CPU array of one `u64` a template: how often it was sent.
     pub const SENT: &str = "LAB_SENT";
     /// Per-CPU array of one [`super::Received`].
     pub const DROPS: &str = "LAB_DROPS";
@@ -30,68 +32,62 @@ pub mod map {
     pub const SINK: &str = "LAB_SINK";
 }
 
-/// Length that a frame must have for the flood program: Ethernet, IPv4 and 40 bytes. A shorter
-/// packet leaves the rest as padding.
-pub const FRAME_LEN: usize = 74;
+/// The longest frame that a flood sends, in bytes, without the checksum of Ethernet.
+pub const FRAME_MAX: usize = 192;
 
-/// What a flood consists of: values of [`Flood::kind`].
-pub mod kind {
-    /// TCP SYN.
-    pub const SYN: u32 = 0;
-    /// TCP ACK with random numbers.
-    pub const ACK: u32 = 1;
-    /// TCP RST.
-    pub const RST: u32 = 2;
-    /// TCP FIN and ACK.
-    pub const FIN: u32 = 3;
-    /// TCP SYN and ACK.
-    pub const SYN_ACK: u32 = 4;
-    /// TCP without a flag.
-    pub const NULL: u32 = 5;
-    /// TCP with FIN, PSH and URG.
-    pub const XMAS: u32 = 6;
-    /// UDP, 32 bytes of payload.
-    pub const UDP: u32 = 7;
-    /// A middle fragment of a TCP packet.
-    pub const FRAGMENT: u32 = 8;
-    /// Any of the others, at random.
-    pub const MIX: u32 = 9;
+/// Templates that a flood has at most.
+pub const TEMPLATES: u32 = 64;
+
+/// Fields that a template can vary.
+pub const FIELDS: usize = 4;
+
+/// In which order a field takes its values: values of [`Field::order`].
+pub mod order {
+    /// At random.
+    pub const RANDOM: u32 = 0;
+    /// One after the other, on each CPU.
+    pub const RISING: u32 = 1;
 }
 
-/// What to send.
+/// A field of a frame whose value differs from frame to frame; 0 in the template.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
-pub struct Flood {
-    /// Where frames go; see [`mac`].
-    pub destination_mac: u64,
-    /// Where they say they come from.
-    pub source_mac: u64,
-    /// First source address, in host order.
-    pub source: u32,
-    /// Source addresses to draw from, starting with the first; 0 means 1.
-    pub source_count: u32,
-    /// Destination address, in host order.
-    pub destination: u32,
-    /// Destination port, 0 to 65535.
-    pub destination_port: u32,
-    /// One of [`kind`].
-    pub kind: u32,
-    /// Not 0: TCP carries the options of a Linux SYN (MSS, SACK permitted, timestamps, window
-    /// scale).
-    pub options: u32,
-    /// Packets that each CPU sends before it drops the rest; 0 means no limit.
-    pub limit: u64,
+pub struct Field {
+    /// Its lowest value.
+    pub first: u32,
+    /// How many values it can have; 0 means that there is no such field.
+    pub count: u32,
+    /// One of [`order`].
+    pub order: u32,
+    /// Where it stands in the frame, in bytes; even.
+    pub offset: u32,
+    /// Its width: 2 or 4 bytes.
+    pub width: u32,
+    /// Where the checksums over it stand in the frame; 0 for none.
+    pub sums: [u32; 2],
 }
 
-/// What one CPU has sent.
+/// What frames of a flood look like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Template {
+    /// Length of the frame in bytes, 14 to [`FRAME_MAX`]; 0 for no template.
+    pub len: u32,
+    /// What differs from frame to frame.
+    pub fields: [Field; FIELDS],
+    /// The frame, in the order of memory; its checksums are right as long as all fields are 0.
+    pub words: [u32; FRAME_MAX / 4],
+}
+
+/// Where one CPU is in the round of templates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
-pub struct Sent {
+pub struct Turn {
     /// State of the generator of random numbers; a run with the same non-zero state sends the
     /// same frames.
     pub random: u64,
-    /// Packets.
-    pub packets: u64,
+    /// The next template.
+    pub next: u64,
 }
 
 /// What one CPU has received.
@@ -104,11 +100,4 @@ pub struct Received {
     pub bytes: u64,
     /// Those that are a TCP SYN and ACK over IPv4 without options.
     pub syn_acks: u64,
-}
-
-/// A MAC address as it stands in [`Flood`].
-#[must_use]
-pub const fn mac(address: [u8; 6]) -> u64 {
-    let [a, b, c, d, e, f] = address;
-    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
 }

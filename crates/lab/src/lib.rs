@@ -9,6 +9,7 @@
 pub mod daemon;
 pub mod flood;
 pub mod flood_layout;
+pub mod frame;
 pub mod histogram;
 pub mod http;
 pub mod link;
@@ -17,6 +18,7 @@ pub mod load;
 pub mod namespace;
 pub mod pattern;
 pub mod require;
+pub mod tap;
 pub mod topology;
 pub mod uml;
 
