@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use seawall_fastpath::Endpoint;
+use seawall_fastpath::family::Version;
 
 use crate::desired::LocalPool;
 
@@ -32,8 +33,9 @@ impl Ports {
         self.exhausted.clear();
     }
 
-    /// The next endpoint towards `real` that `is_free`: addresses in turn, on each the ports in turn, and the
-    /// next address before giving up. `None` after [`MAX_TRIES`] ports or when all were tried.
+    /// The next endpoint towards `real` that `is_free`: addresses of its family in turn, on each the
+    /// ports in turn, and the next address before giving up. `None` after [`MAX_TRIES`] ports or when
+    /// all were tried.
     pub(crate) fn allocate(
         &mut self,
         real: Endpoint,
@@ -49,6 +51,9 @@ impl Ports {
             let at = self.next_address % count;
             self.next_address = at + 1;
             let address = *self.pool.addresses.get(at)?;
+            if Version::of(address) != Version::of(real.address) {
+                continue;
+            }
             let next = self.next_port.get_mut(at)?;
             for _ in 0..tries {
                 let port = self.pool.port_min + (*next % ports) as u16;
@@ -71,6 +76,8 @@ mod tests {
     use seawall_fastpath::{Addr, Endpoint};
     use std::collections::HashSet;
 
+    const REAL: Endpoint = Endpoint { address: Addr::v4(99), port: 80 };
+
     fn ports(addresses: u32, port_min: u16, port_max: u16) -> Ports {
         let addresses = (1..=addresses).map(Addr::v4).collect();
         Ports::new(LocalPool { addresses, port_min, port_max })
@@ -81,7 +88,7 @@ mod tests {
     fn every_port_of_every_address_before_giving_up() {
         let mut ports = ports(3, 65_530, 65_535);
         let mut taken = HashSet::new();
-        let real = Endpoint::default();
+        let real = REAL;
         while let Some(endpoint) = ports.allocate(real, |endpoint| !taken.contains(&endpoint)) {
             assert!((65_530..=65_535).contains(&endpoint.port));
             assert!(taken.insert(endpoint));
@@ -94,11 +101,25 @@ mod tests {
         assert_eq!(ports.allocate(real, |endpoint| !taken.contains(&endpoint)), Some(freed));
     }
 
+    /// SPEC, "Interface": a pool may mix families, and a session takes what leads to its server.
+    #[test]
+    fn an_address_is_of_the_real_servers_family() {
+        let v4 = [Addr::v4(1), Addr::v4(2)];
+        let v6 = [Addr([0xfd00 << 48, 1]), Addr([0xfd00 << 48, 2])];
+        let addresses = vec![v4[0], v6[0], v6[1], v4[1]];
+        let mut ports = Ports::new(LocalPool { addresses, port_min: 5000, port_max: 5000 });
+        for family in [v4, v6] {
+            let real = Endpoint { address: family[0], port: 80 };
+            let got = [(); 2].map(|()| ports.allocate(real, |_| true).unwrap().address);
+            assert!(family.iter().all(|address| got.contains(address)), "{got:?}");
+            assert_eq!(ports.allocate(real, |_| false), None);
+        }
+    }
+
     #[test]
     fn addresses_take_turns() {
         let mut ports = ports(2, 5000, 65_535);
-        let got: Vec<_> =
-            (0..4).filter_map(|_| ports.allocate(Endpoint::default(), |_| true)).collect();
+        let got: Vec<_> = (0..4).filter_map(|_| ports.allocate(REAL, |_| true)).collect();
         let expected = [(1, 5000), (2, 5000), (1, 5001), (2, 5001)];
         assert_eq!(
             got.iter().map(|e| (e.address.as_v4().unwrap(), e.port)).collect::<Vec<_>>(),
