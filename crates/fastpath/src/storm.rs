@@ -51,9 +51,7 @@ pub(crate) fn is_one_too_many(
     if credit > MAX_CREDIT {
         credit = MAX_CREDIT;
     }
-    if credit > 0 {
-        credit -= 1;
-    }
+    credit = credit.saturating_sub(1);
     if !again || credit > 0 {
         flow.answered.store(other.data.load().wrapping_sub(credit));
         flow.repeated.store(said);
