@@ -66,7 +66,7 @@ pub fn write<F: Frame>(frame: &mut F, segment: &Segment) -> Option<()> {
     }
 }
 
-/// [`write`] for a tuple of version `V`.
+/// [`write()`] for a tuple of version `V`.
 #[inline(always)]
 #[must_use]
 pub fn write_as<V: Family, F: Frame>(frame: &mut F, segment: &Segment) -> Option<()> {

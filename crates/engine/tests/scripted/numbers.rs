@@ -74,7 +74,7 @@ fn deltas_of_every_kind(family: Family) {
 fn cookie_below(setup: &Setup, offer: Offer, limit: u32, reach: u32) -> u32 {
     let mut stage = Stage::new(setup);
     // Odd epochs have the parity bit set.
-    while stage.balancer.epoch() % 2 == 0 {
+    while stage.balancer.epoch().is_multiple_of(2) {
         stage.pass(64_000);
     }
     (0..200_000)
@@ -94,7 +94,7 @@ fn cookies_near_the_wraps(family: Family) {
         let offer = Offer { sack, ..offer };
         let isn = cookie_below(&setup, offer, limit, 3_000);
         let mut stage = Stage::new(&setup);
-        while stage.balancer.epoch() % 2 == 0 {
+        while stage.balancer.epoch().is_multiple_of(2) {
             stage.pass(64_000);
         }
         let mut talk = Conversation::begin_on(stage, PORT, Offer { isn, ..offer });
