@@ -92,6 +92,8 @@ pub(crate) struct Service {
     pub(crate) refused: u32,
     /// Epochs for which cookies are taken although the proxy is off.
     pub(crate) cookie_epochs: u32,
+    /// A [`crate::Request::ServiceChanged`] is on its way.
+    pub(crate) told: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -241,6 +243,7 @@ impl Service {
             candidates,
             refused: 0,
             cookie_epochs: 0,
+            told: false,
         }
     }
 

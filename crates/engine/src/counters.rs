@@ -73,6 +73,9 @@ seawall_fastpath::counters! {
         "Use FULLNAT, or give the services different real-server ports.";
     IndexFull, true, "index_full",
         "The session index had no room.", "";
+    VlanUnknown, true, "vlan_unknown",
+        "Connections from a VLAN that the host has no interface in.",
+        "Add the VLAN interface, or keep the VLAN off this port of the switch.";
     NextHopsFull, true, "next_hops_full",
         "More neighbours than the next-hop table holds.", "";
     Unresolved, false, "next_hop_unresolved",

@@ -46,7 +46,7 @@ pub enum Proxy {
 /// Epochs that may begin while a cookie lives.
 const COOKIE_EPOCHS: u32 = 2;
 
-/// Requests that wait at once; more are made again by the next connection.
+/// Requests to resolve that wait at once; more are made again by the next connection.
 const MAX_REQUESTS: usize = 1024;
 
 /// What the engine knows of a session beside its slot.
@@ -217,7 +217,12 @@ impl<M: Memory> Engine<M> {
 
     /// Goes on to the next cookie epoch. Cookies of the one before it stay valid.
     pub fn handle_epoch(&mut self, epoch: &Epoch) {
+        let before = self.table.settings().epoch.load();
         epoch.follow(self.table.settings());
+        if self.table.settings().epoch.load() == before {
+            // The time of day is a moment behind the timer that asked.
+            return;
+        }
         for service in 0..self.services.len() {
             let Some(found) = self.services.get_mut(service) else { continue };
             if found.cookie_epochs > 0 {
@@ -307,7 +312,13 @@ impl<M: Memory> Engine<M> {
 
     /// The next request to the world.
     pub fn poll_request(&mut self) -> Option<Request> {
-        self.requests.pop_front()
+        let request = self.requests.pop_front()?;
+        if let Request::ServiceChanged(service) = request
+            && let Some(found) = self.services.get_mut(service as usize)
+        {
+            found.told = false;
+        }
+        Some(request)
     }
 
     /// The value of `counter`.
@@ -327,8 +338,19 @@ impl<M: Memory> Engine<M> {
     }
 
     pub(crate) fn request(&mut self, request: Request) {
-        if self.requests.len() < MAX_REQUESTS && !self.requests.contains(&request) {
-            self.requests.push_back(request);
+        match request {
+            Request::Resolve(_) => {
+                if self.requests.len() < MAX_REQUESTS && !self.requests.contains(&request) {
+                    self.requests.push_back(request);
+                }
+            }
+            // Nobody makes this one again, so there is always room for it: one a service.
+            Request::ServiceChanged(service) => {
+                let found = self.services.get_mut(service as usize);
+                if found.is_some_and(|found| !std::mem::replace(&mut found.told, true)) {
+                    self.requests.push_back(request);
+                }
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use seawall_wire::tcp::Flags;
 use crate::counters::Counter;
 use crate::desired::Forwarding;
 use crate::engine::{Arrived, Engine, Opening, Request, offer};
+use crate::next_hops::Sender;
 use crate::outbox::MAX_FRAME;
 use crate::send::{Says, copy};
 use crate::store::{Early, Room, Stored};
@@ -117,10 +118,8 @@ impl<M: Memory> Engine<M> {
             ),
         };
         let hops = self.table.memory().next_hops();
-        let next_hop_out = self
-            .next_hops
-            .learned(hops, arrived.interface, packet.link)
-            .ok_or(Counter::NextHopsFull)?;
+        let next_hop_out =
+            self.next_hops.learned(hops, arrived.interface, packet.link, Sender::Proven)?;
         let ours = if offer.window_scale == NO_SCALE { NO_SCALE } else { self.config.window_scale };
         let opening = Opening {
             service,
@@ -462,7 +461,7 @@ impl<M: Memory> Engine<M> {
         let Some(session) = self.sessions.get_mut(index as usize) else { return };
         let (service, server) = (session.service, session.server);
         let Some(handshake) = session.handshake.as_deref_mut() else {
-            // Without the proxy IPVS's table leads here too; there is nobody to ask again.
+            // Only a handshake makes SYN_SENT; without one there is nobody to ask again.
             self.count(Counter::Expired);
             return self.retire(now, index);
         };

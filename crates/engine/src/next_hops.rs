@@ -13,6 +13,8 @@ use seawall_fastpath::layout::{MAX_NEXT_HOPS, NextHop};
 use seawall_fastpath::link::Link;
 use seawall_wire::ethernet::{MacAddr, Tags};
 
+use crate::counters::Counter;
+
 /// An interface that frames leave by: one that the packet path runs on, or a VLAN on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Interface {
@@ -34,6 +36,20 @@ pub struct Gateway {
     /// Its address: the router's, or the real server's own.
     pub address: Addr,
 }
+
+/// Who sent the frame that a neighbour is learned from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sender {
+    /// A client that has proved its address.
+    Proven,
+    /// Anybody.
+    Unproven,
+}
+
+/// The bits of a tag that say which VLAN.
+const VLAN_ID: u32 = 0xfff;
+/// Neighbours that may be known when one more is learned from a sender that has proved nothing.
+const MAX_UNPROVEN: usize = MAX_NEXT_HOPS as usize / 4;
 
 /// The numbers of next hops.
 #[derive(Debug, Default)]
@@ -69,19 +85,37 @@ impl NextHops {
     }
 
     /// The number of the entry towards the neighbour that a frame with this link header came from
-    /// on `interface`.
-    pub(crate) fn learned(&mut self, hops: &[NextHop], interface: u32, link: Link) -> Option<u32> {
-        let neighbour = (interface, link.source, link.tags.identity());
-        if let Some(index) = self.learned.get(&neighbour) {
-            return Some(*index);
+    /// on `interface`, in a VLAN that the host has too. Senders that have proved nothing fill at
+    /// most a share of the table.
+    ///
+    /// # Errors
+    /// What to count when there is none.
+    pub(crate) fn learned(
+        &mut self,
+        hops: &[NextHop],
+        interface: u32,
+        link: Link,
+        sender: Sender,
+    ) -> Result<u32, Counter> {
+        let mut tags = link.tags.identity();
+        if tags.inner == 0 && tags.outer & VLAN_ID == 0 {
+            // A tag that only gives a priority (IEEE 802.1Q, section 9.6).
+            tags = Tags::NONE;
         }
-        // The VLAN's own interface, if the host has one, knows its MTU better.
-        let is_it = |of: &Interface| of.device == interface && of.tags.identity() == neighbour.2;
+        let neighbour = (interface, link.source, tags);
+        if let Some(index) = self.learned.get(&neighbour) {
+            return Ok(*index);
+        }
+        let is_it = |of: &Interface| of.device == interface && of.tags.identity() == tags;
         let vlan = self.interfaces.iter().find(|(_, of)| is_it(of)).map(|(index, _)| *index);
-        let owner = vlan.unwrap_or(interface);
-        let index = self.make(hops, owner, neighbour.2, Some(link.source))?;
+        let owner = vlan.ok_or(Counter::VlanUnknown)?;
+        if sender == Sender::Unproven && self.learned.len() >= MAX_UNPROVEN {
+            return Err(Counter::NextHopsFull);
+        }
+        let made = self.make(hops, owner, tags, Some(link.source));
+        let index = made.ok_or(Counter::NextHopsFull)?;
         self.learned.insert(neighbour, index);
-        Some(index)
+        Ok(index)
     }
 
     /// The gateways, and the numbers of their entries.

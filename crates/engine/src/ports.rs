@@ -45,13 +45,16 @@ impl Ports {
             return None;
         }
         let count = self.pool.addresses.len();
+        let family = Version::of(real.address);
+        let of_family = self.pool.addresses.iter().filter(|own| Version::of(**own) == family);
+        let of_family = of_family.count().max(1) as u32;
         let ports = u32::from(self.pool.port_max) + 1 - u32::from(self.pool.port_min);
-        let tries = MAX_TRIES.div_ceil(count.max(1) as u32).min(ports);
+        let tries = MAX_TRIES.div_ceil(of_family).min(ports);
         for _ in 0..count {
             let at = self.next_address % count;
             self.next_address = at + 1;
             let address = *self.pool.addresses.get(at)?;
-            if Version::of(address) != Version::of(real.address) {
+            if Version::of(address) != family {
                 continue;
             }
             let next = self.next_port.get_mut(at)?;

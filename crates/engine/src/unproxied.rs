@@ -12,6 +12,7 @@ use crate::counters::Counter;
 use crate::desired::Forwarding;
 use crate::engine::{Arrived, Engine, Opening};
 use crate::handshake::parse_options;
+use crate::next_hops::Sender;
 use crate::table::Found;
 
 /// Of the sessions, one in this many may be unconfirmed.
@@ -61,10 +62,8 @@ impl<M: Memory> Engine<M> {
         let local = self.local_end(service, &spec, client)?;
         let ends = Ends { client, vip: packet.tuple.destination, local, real: spec.address };
         let hops = self.table.memory().next_hops();
-        let next_hop_out = self
-            .next_hops
-            .learned(hops, arrived.interface, packet.link)
-            .ok_or(Counter::NextHopsFull)?;
+        let next_hop_out =
+            self.next_hops.learned(hops, arrived.interface, packet.link, Sender::Unproven)?;
         let client_isn = packet.tcp.seq;
         let mut flags = 0;
         let (mut f, mut ts_in) = (0, 0);

@@ -103,6 +103,10 @@ pub trait Family: Copy {
 
     /// Whether `address` is of this version.
     fn has(address: Addr) -> bool;
+    /// Whether a host may send from `address`: no group, no broadcast, no loopback, not "this one"
+    /// (RFC 1122, section 3.2.1.3; RFC 4291, sections 2.5 and 2.7). A SYN from any other must be
+    /// ignored (RFC 9293, section 3.9.2.3).
+    fn is_source(address: Addr) -> bool;
     /// Reads the header at `l3`.
     fn read<F: Frame>(frame: &mut F, l3: usize) -> Option<Ip>;
     /// Whether the header at `l3` is intact, as far as it says.
@@ -159,6 +163,12 @@ impl Family for V4 {
     #[inline(always)]
     fn has(address: Addr) -> bool {
         address.as_v4().is_some()
+    }
+
+    #[inline(always)]
+    fn is_source(address: Addr) -> bool {
+        let network = v4(address) >> 24;
+        network != 0 && network != 127 && network < 224
     }
 
     #[inline(always)]
@@ -262,6 +272,12 @@ impl Family for V6 {
     #[inline(always)]
     fn has(address: Addr) -> bool {
         address.as_v4().is_none()
+    }
+
+    #[inline(always)]
+    fn is_source(address: Addr) -> bool {
+        let [high, low] = address.0;
+        high >> 56 != 0xff && (high != 0 || low > 1)
     }
 
     #[inline(always)]

@@ -107,7 +107,7 @@ impl Network {
             return Err(Reason::NotOurMac);
         }
         let len = self.ip.len as usize;
-        if self.l3 + len > frame.len() || len < V::HEADER_LEN {
+        if self.l3 + len > frame.len() || len < V::HEADER_LEN || !V::is_source(self.ip.source) {
             return Err(Reason::IpMalformed);
         }
         if V::is_intact(frame, self.l3) { Ok(()) } else { Err(Reason::IpChecksum) }

@@ -94,33 +94,35 @@ const fn connect(service: ServiceEntry) -> Plan {
     }
 }
 
-/// Whether a client's segment lies where the session in `slot` stands. Segments of a new
-/// connection from the same port can overtake the ACK that opens it; the old real server would
-/// answer them with a reset that the client accepts.
+/// Whether a client's segment lies where the session in `slot` stands.
 #[inline(always)]
-pub(crate) fn is_near(packet: &Packet, slot: &Slot) -> bool {
+fn is_near(packet: &Packet, slot: &Slot) -> bool {
     let reach = slot.outbound.window.load() | 0xffff;
     let known = SeqNumber(slot.outbound.ack.load());
     packet.tcp.seq.since(known.sub(reach)) <= reach.wrapping_mul(2)
 }
 
-/// Whether a client's segment goes on where the session in `slot` stands, by both its numbers. In
+/// Whether a client's segment goes on where the session in `slot` stands, by both its numbers.
+/// Segments of a new connection from the same port can overtake the ACK that opens it; the old real
+/// server would answer them with a reset that the client accepts. In
 /// a half-closed session, which may go on for long, such a segment is never taken for a new
 /// handshake: one ACK in 2^23 bears a valid cookie by chance. Of new handshakes, whose
 /// acknowledgment number is as good as random, hardly one goes on there.
 #[inline(always)]
-fn continues(packet: &Packet, slot: &Slot) -> bool {
+pub(crate) fn continues(packet: &Packet, slot: &Slot) -> bool {
     let reach = slot.inbound.window.load() | 0xffff;
     let known = SeqNumber(slot.inbound.ack.load());
     is_near(packet, slot) && packet.tcp.ack.since(known.sub(0xffff)) <= reach.wrapping_add(0xffff)
 }
 
-/// Whether a real server's reset answers the SYN that last went to it on an established session,
-/// which it would have challenged if it knew the session (RFC 9293, section 3.10.7.1). Nobody else
-/// knows the number.
+/// Whether a real server answers the SYN that last went to it on an established session as if it
+/// were the first it hears: with a reset, or, when it listens again, with a SYN/ACK. If it knew the
+/// session it would have challenged the SYN (RFC 9293, section 3.10.7.4). Whoever forges the answer
+/// must know the number of the SYN, and be where the real server is.
 #[inline(always)]
 fn refuses_syn(packet: &Packet, slot: &Slot, now: u64) -> bool {
-    packet.tcp.flags.contains(Flags::RST.with(Flags::ACK))
+    packet.tcp.flags.contains(Flags::ACK)
+        && packet.tcp.flags.intersects(Flags::RST.with(Flags::SYN))
         && now.wrapping_sub(slot.inbound.syn_forwarded.load()) < SYN_INTERVAL_MS
         && packet.tcp.ack.0.wrapping_sub(slot.f.load())
             == slot.inbound.syn_seq.load().wrapping_add(1)
@@ -144,13 +146,16 @@ pub(crate) fn of_session(
     }
     match owner.direction {
         Direction::Outbound => {
+            if word.state == TcpState::Established
+                && word.flags & flag::PROXIED != 0
+                && refuses_syn(packet, slot, now)
+            {
+                return Plan::Close;
+            }
             let handshake =
                 syn && (word.flags & flag::PROXIED != 0 || word.state == TcpState::SynRecv);
             if word.state == TcpState::SynSent || handshake {
                 return Plan::Punt(RecordKind::FromRealServer);
-            }
-            if word.state == TcpState::Established && refuses_syn(packet, slot, now) {
-                return Plan::Close;
             }
             Plan::Forward
         }

@@ -83,7 +83,7 @@ fn decide_other<V: Family, T: Tables>(ip: &Ip, settings: &Settings, tables: &T) 
                 return Decision::drop(Reason::FragmentDrop);
             }
         }
-        Shape::Extended if ip.protocol.is_extension() => {
+        Shape::Extended if V::VERSION == Version::V6 => {
             return Decision::drop(Reason::ExtensionHeader);
         }
         Shape::Fragment | Shape::Extended | Shape::Whole | Shape::Malformed => {}
@@ -135,7 +135,7 @@ fn decide_tcp<V: Family, F: Frame, T: Tables>(
                 Plan::Punt(kind)
             }
             Err(reason) if owner.is_session() => match tables.slot(owner.slot) {
-                Some(slot) if plan::is_near(packet, slot) => Plan::Forward,
+                Some(slot) if plan::continues(packet, slot) => Plan::Forward,
                 _ => Plan::Drop(reason),
             },
             Err(reason) => Plan::Drop(reason),
@@ -305,7 +305,7 @@ fn forward<V: Family, F: Frame, T: Tables>(
 ) -> Decision {
     let Some(slot) = tables.slot(owner.slot) else { return Decision::drop(Reason::NotSetUp) };
     let threshold = settings.ack_storm_threshold.load();
-    if storm::is_one_too_many(packet, owner.direction, slot, threshold, now) {
+    if storm::is_one_too_many(frame, packet, owner.direction, slot, threshold, now) {
         return Decision::drop(Reason::AckStorm);
     }
     let (hop, reason) = match owner.direction {

@@ -129,7 +129,7 @@ counters! {
     FlagsImpossible, Dropped, "tcp_flags_impossible",
         "A combination of TCP flags that no TCP sends: null, Xmas, SYN+FIN and the like.", "";
     IpMalformed, Dropped, "ip_header_malformed",
-        "An IP header whose lengths contradict the frame.", "";
+        "An IP header whose lengths contradict the frame, or whose source no host can have: a group, broadcast, loopback.", "";
     IpChecksum, Dropped, "ip_checksum_bad",
         "The checksum of the IP header is wrong.",
         "If it rises steadily, look for a broken cable, switch or network card.";

@@ -96,9 +96,9 @@ fn advance(packet: &Packet, direction: Direction, slot: &Slot) -> Option<TcpStat
     } else {
         Event::Ack
     };
-    if event == Event::Syn && direction == Direction::Outbound {
-        // IPVS's table leads to SYN_SENT, which here is the proxy's own handshake; a real
-        // server's SYN/ACK sent again opens nothing.
+    if event == Event::Syn {
+        // IPVS's table leads to SYN_SENT and SYN_RECV, which here only the engine begins: what a
+        // SYN says cannot be held against any window, and anybody can send one.
         return None;
     }
     let mut tries = 0;
@@ -137,8 +137,11 @@ pub(crate) fn close(slot: &Slot) -> bool {
     if word.state != TcpState::Established {
         return false;
     }
-    slot.allow_punts();
-    slot.word.replace_if(bits, Word { state: TcpState::Close, ..word }.to_bits())
+    let closed = slot.word.replace_if(bits, Word { state: TcpState::Close, ..word }.to_bits());
+    if closed {
+        slot.allow_punts();
+    }
+    closed
 }
 
 /// Whether the segment shows that the client of a service without the proxy has heard the real

@@ -14,22 +14,20 @@
 
 use seawall_wire::tcp::{self, Flags};
 
-use crate::Direction;
-use crate::layout::{Flow, Slot, flag};
+use crate::layout::{Flow, Slot};
 use crate::packet::Packet;
+use crate::{Direction, Frame, options};
 
 /// Longest time between two segments of a storm, in milliseconds: less than any timer of a TCP.
 pub const MAX_GAP_MS: u64 = 100;
 /// Segments with data that may be unanswered at a time: 1.5 MB of full ones in flight.
 pub const MAX_CREDIT: u32 = 1_024;
 
-/// Length of the timestamps option as it stands in a bare acknowledgment.
-const TIMESTAMPS_LEN: u8 = 12;
-
 /// Notes the segment, and says whether it is one too many of a storm. `threshold` is LVS's
 /// `synproxy_ack_storm_thresh`; 0 means never. Each direction writes its own [`Flow`] only.
 #[inline(always)]
-pub(crate) fn is_one_too_many(
+pub(crate) fn is_one_too_many<F: Frame>(
+    frame: &mut F,
     packet: &Packet,
     direction: Direction,
     slot: &Slot,
@@ -41,7 +39,7 @@ pub(crate) fn is_one_too_many(
     if packet.payload() != 0 {
         flow.data.store(flow.data.load().wrapping_add(1));
     }
-    if threshold == 0 || !is_bare(packet, slot) {
+    if threshold == 0 || !is_bare(frame, packet) {
         flow.repeats.store(0);
         return false;
     }
@@ -70,14 +68,15 @@ fn is_recent(flow: &Flow, now: u64) -> bool {
     now.wrapping_sub(flow.last_seen.load()) as i64 <= MAX_GAP_MS as i64
 }
 
-/// Whether the segment says nothing but its numbers: no data, no SACK blocks, no other flags.
+/// Whether the segment says nothing but its numbers: no data, no SACK blocks, no other flags;
+/// timestamps it may have.
 #[inline(always)]
-fn is_bare(packet: &Packet, slot: &Slot) -> bool {
+fn is_bare<F: Frame>(frame: &mut F, packet: &Packet) -> bool {
     const CONTROL: u16 = Flags::SYN.0 | Flags::FIN.0 | Flags::RST.0 | Flags::ACK.0;
-    let options = if slot.state().flags & flag::TIMESTAMPS != 0 { TIMESTAMPS_LEN } else { 0 };
     packet.tcp.flags.0 & CONTROL == Flags::ACK.0
         && packet.payload() == 0
-        && packet.tcp.header_len <= tcp::HEADER_LEN as u8 + options
+        && (packet.tcp.header_len as usize == tcp::HEADER_LEN
+            || options::aligned_timestamps(frame, packet).is_some())
 }
 
 /// Tells acknowledgments apart; two that differ look alike once in 2^32.

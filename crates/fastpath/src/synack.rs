@@ -1,7 +1,7 @@
 //! Answers a SYN from the SYN alone (SPEC A1 to A3, seed section 4.2.1).
 
-use seawall_wire::SeqNumber;
 use seawall_wire::tcp::Flags;
+use seawall_wire::{SeqNumber, ipv4};
 
 use crate::cookie::{self, Claim, Offer};
 use crate::family::Family;
@@ -64,7 +64,9 @@ pub fn answer<V: Family, F: Frame>(
         offer: offer.to_byte(),
         timestamps: timestamps.is_some(),
     };
-    let ours = settings.init_mss.load();
+    // As large a packet over either version.
+    let ours = settings.init_mss.load().wrapping_sub((V::HEADER_LEN - ipv4::HEADER_LEN) as u32);
+    let ours = if ours < V::DEFAULT_MSS as u32 { V::DEFAULT_MSS as u32 } else { ours };
     // What the client can take says nothing of what we can, but a path that is narrow one way
     // mostly is both ways (LVS does the same); no path is narrower than the default.
     let mss = if mss < V::DEFAULT_MSS { V::DEFAULT_MSS as u32 } else { mss as u32 };

@@ -70,6 +70,7 @@ impl Interfaces {
             }
         }
         fail_on(interfaces.stripped(config))?;
+        fail_on(interfaces.renamed(config))?;
         Ok(interfaces)
     }
 
@@ -106,6 +107,26 @@ impl Interfaces {
                     ),
                     format!("run `ethtool -K {name} rxvlan off`"),
                 )
+            })
+            .collect()
+    }
+
+    /// VLANs with a MAC of their own, for which XDP, which sees the interface beneath, takes no
+    /// frames.
+    fn renamed(&self, config: &Config) -> Vec<seawall_control::config::ConfigError> {
+        let named = self.0.iter().zip(&config.interfaces);
+        named
+            .flat_map(|(port, interface)| {
+                let of = move |vlan: &&Port| vlan.device == port.device;
+                let differs = move |vlan: &&Port| vlan.link.mac != port.link.mac;
+                self.0.iter().filter(of).filter(differs).map(move |vlan| {
+                    let (name, device) = (&vlan.link.name, &port.link.name);
+                    config.error_at(
+                        interface.line,
+                        format!("`{name}` has another MAC address than `{device}` beneath it"),
+                        format!("give it the same with `ip link set {name} address`"),
+                    )
+                })
             })
             .collect()
     }

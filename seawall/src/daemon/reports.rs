@@ -35,7 +35,7 @@ fn rows(xdp: &Xdp, engine: &Engine<SharedMemory>, injector: &Injector) -> Vec<Co
     rows.push(row(
         "synproxy_syn_cnt",
         SYN_REASONS.iter().map(|reason| of(*reason)).sum(),
-        "SYNs to proxied services: those answered with a cookie and those dropped.",
+        "New SYNs to proxied services: those answered with a cookie, and those that could not be.",
         "",
     ));
     rows.extend(Counter::ALL.iter().map(|counter| {

@@ -1,6 +1,6 @@
 //! Frame after frame through both, and what is counted at the end.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use seawall_datapath::random;
 use seawall_fastpath::Reason;
@@ -40,8 +40,6 @@ pub(crate) fn compare() {
     let (world, sessions) = scene::build(&mut random, interfaces);
     let slots = sessions.iter().map(|(_, slot)| *slot).collect();
     let mut pair = Pair::new(world, slots);
-    let verification = pair.xdp.verification();
-    assert!(verification < Duration::from_secs(2), "verified in {verification:?}");
     let mut frames = Frames::new(random, sessions.iter().map(|(session, _)| *session).collect());
     let start = Instant::now();
     for at in 0..FRAMES {

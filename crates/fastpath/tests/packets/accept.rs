@@ -83,7 +83,11 @@ fn one_wrong_bit_is_one_too_many() {
         for bit in 0..32 {
             rejected(Segment { ack: ack.ack ^ 1 << bit, ..ack.clone() });
             rejected(Segment { seq: ack.seq ^ 1 << bit, ..ack.clone() });
-            rejected(Segment { source: (CLIENT.0 ^ 1 << bit, CLIENT.1), ..ack.clone() });
+            let other = CLIENT.0 ^ 1 << bit;
+            // One bit makes it a group, from which nobody sends.
+            if other.as_v4().is_none_or(|address| address >> 28 != 0xe) {
+                rejected(Segment { source: (other, CLIENT.1), ..ack.clone() });
+            }
             let destination = (PROXIED.0 ^ 1 << bit, PROXIED.1);
             world.add_service(destination, ServiceEntry::SYNPROXY | ServiceEntry::USABLE);
             rejected(Segment { destination, ..ack.clone() });

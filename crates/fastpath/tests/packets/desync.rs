@@ -168,6 +168,11 @@ fn a_cut_is_no_verdict() {
 /// has lost too: its refusal closes the session, and the next SYN gets a cookie.
 #[test]
 fn a_session_that_both_have_forgotten_is_closed() {
+    forgotten(false);
+    forgotten(true);
+}
+
+fn forgotten(listens: bool) {
     let world = World::new();
     let session = Session::established();
     let slot = world.session(&session);
@@ -187,8 +192,10 @@ fn a_session_that_both_have_forgotten_is_closed() {
         assert_eq!(world.real_server_sends(&other).reason(), Reason::ForwardOut);
         assert_eq!(world.slot(slot).state().state, Established);
     }
+    // Listening again or not.
     world.wait(999);
-    assert_eq!(world.real_server_sends(&refusal).reason(), Reason::RsForgot);
+    let forgets = if listens { Segment { flags: SYN | ACK, ..refusal } } else { refusal };
+    assert_eq!(world.real_server_sends(&forgets).reason(), Reason::RsForgot);
     assert_eq!(world.slot(slot).state().state, Close);
     let record = world.records().pop().expect("the engine is told");
     assert_eq!((record.header.kind, record.header.slot), (RecordKind::StateChanged as u16, slot));

@@ -292,3 +292,32 @@ fn an_ordinary_connection() {
     send(&world, Outbound, &server);
     assert_eq!(world.slot(slot).state().state, TimeWait);
 }
+
+/// SPEC C5: anybody can send a SYN, and nothing tells a good one, so none moves a session on; IPVS's
+/// table would lead a half-closed one to SYN_RECV, where no segment is held against a window.
+#[test]
+fn a_syn_moves_no_session() {
+    use crate::support::world::UNPROXIED;
+    for state in [Established, FinWait, CloseWait, TcpState::LastAck, TimeWait, SynRecv] {
+        for seq in [0, 7, 0x8000_0000] {
+            let world = World::new();
+            let session = Session { state, vip: UNPROXIED, ..Session::established() };
+            let slot = world.session(&session);
+            let syn = Segment { flags: SYN, seq, ack: 0, ..session.client_segment() };
+            world.client_sends(&syn);
+            let memory = &world.tables.memory;
+            use seawall_fastpath::native::{Buffer, Memory};
+            // As the engine passes it on.
+            let mut bytes = syn.bytes();
+            let len = bytes.len();
+            let mut frame = Buffer::new(&mut bytes, len);
+            let packet = seawall_fastpath::packet::parse(&mut frame, len).unwrap();
+            let hop = &memory.next_hops()[crate::support::world::HOP_IN as usize];
+            let (slot, direction) = (world.slot(slot), Direction::Inbound);
+            let spliced =
+                seawall_fastpath::splice::splice(&mut frame, &packet, direction, slot, hop, 1);
+            assert_eq!(spliced.unwrap().changed, None);
+            assert_eq!(slot.state().state, state);
+        }
+    }
+}

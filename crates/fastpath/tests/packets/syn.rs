@@ -1,7 +1,7 @@
 //! SYNs and the SYN/ACKs that answer them (SPEC A1 to A3).
 
 use crate::FAMILY;
-use crate::support::packet::{ACK, Opt, SYN, Segment};
+use crate::support::packet::{ACK, IP, Ip, Opt, SYN, Segment};
 use crate::support::world::{
     CLIENT, EARLY_DATA, OUTSIDE, OUTSIDE_MAC, PROXIED, ROUTER_MAC, START_MS, TCP, World,
     from_client,
@@ -87,6 +87,8 @@ fn check_answer(world: &World, name: &str, syn: &Segment, ours: (u16, Option<u8>
     let answer = ran.sent(OUTSIDE);
     let offered = offered(&syn.options);
     // Our own limit; a client with a tiny one (MSS 0 too) gets no window of nothing for it.
+    // `init_mss` is IPv4's; a packet is as large over either version.
+    let init_mss = (init_mss - (TCP - IP - 20) as u16).max(LEAST_MSS);
     let mss = offered.mss.max(LEAST_MSS).min(init_mss);
     assert_eq!((answer.source_mac, answer.destination_mac), (OUTSIDE_MAC, ROUTER_MAC), "{name}");
     assert_eq!((answer.source, answer.destination), (syn.destination, syn.source), "{name}");
@@ -282,5 +284,18 @@ fn a_service_offers_only_what_its_real_servers_take() {
         for (name, options) in layouts() {
             check_answer(&world, name, &syn(&options), (1_452, Some(7), switches));
         }
+    }
+}
+
+/// RFC 9293, section 3.9.2.3: nobody is at these addresses to be answered.
+#[test]
+fn a_syn_from_nobody_is_ignored() {
+    let nobody: &[Ip] = match FAMILY {
+        Version::V4 => &[Ip::v4(0), Ip::v4(0x7f00_0001), Ip::v4(0xe000_0001), Ip::v4(u32::MAX)],
+        Version::V6 => &[Ip(0), Ip(1), Ip(0xff02 << 112 | 1)],
+    };
+    for address in nobody {
+        let syn = Segment { source: (*address, 1_234), ..syn(&[]) };
+        assert_eq!(World::new().client_sends(&syn).reason(), Reason::IpMalformed, "{address:?}");
     }
 }
