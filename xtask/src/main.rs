@@ -1,18 +1,22 @@
-//! Tasks that `cargo build` does not do: `cargo xtask bpf`.
+//! Tasks that `cargo build` does not do: `cargo xtask bpf` and `cargo xtask fuzz`.
 
 use std::process::ExitCode;
 
 mod bpf;
+mod fuzz;
 #[path = "../../bpf/source_hash.rs"]
 mod source_hash;
 mod toolchain;
 
 const USAGE: &str = "\
 usage: cargo xtask bpf [--check]
+       cargo xtask fuzz [TARGET] [SECONDS]
 
   bpf          build the BPF objects, and record what from and with what
   bpf --check  build them and compare with the ones in the tree, if the compiler and the linker
-               are the recorded ones";
+               are the recorded ones
+  fuzz         run a target (wire, fastpath, engine), or each of them, under libFuzzer for so many
+               seconds (60); needs cargo-fuzz, and says so";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -20,6 +24,14 @@ fn main() -> ExitCode {
     let result = match args.as_slice() {
         ["bpf"] => bpf::update(),
         ["bpf", "--check"] => bpf::check(),
+        ["fuzz"] => fuzz::run(&fuzz::TARGETS, fuzz::SECONDS),
+        ["fuzz", rest @ ..] => match fuzz_args(rest) {
+            Some((targets, seconds)) => fuzz::run(&targets, seconds),
+            None => {
+                eprintln!("{USAGE}");
+                return ExitCode::from(2);
+            }
+        },
         ["--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;
@@ -35,5 +47,16 @@ fn main() -> ExitCode {
             eprintln!("xtask: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The targets and the seconds in `args`, if that is what they are.
+fn fuzz_args<'a>(args: &[&'a str]) -> Option<(Vec<&'a str>, u32)> {
+    let is_target = |arg: &str| fuzz::TARGETS.contains(&arg);
+    match args {
+        [target] if is_target(target) => Some((vec![target], fuzz::SECONDS)),
+        [seconds] => Some((fuzz::TARGETS.to_vec(), seconds.parse().ok()?)),
+        [target, seconds] if is_target(target) => Some((vec![target], seconds.parse().ok()?)),
+        _ => None,
     }
 }
