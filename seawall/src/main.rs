@@ -2,6 +2,7 @@
 
 mod daemon;
 mod demo;
+mod interrupt;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -3,17 +3,17 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use seawall_control::api::Client;
 use seawall_control::report::StatsReport;
-use seawall_datapath::{Signal, Signals};
 use seawall_lab::daemon::{Daemon, DaemonSpec, SERVER_PORT, service};
 use seawall_lab::flood::{Attacker, Flood, FloodSpec, Passes};
 use seawall_lab::http::{HttpServer, ServerSpec};
 use seawall_lab::{Topology, TopologySpec};
+
+use crate::interrupt;
 
 /// The service with the SYN proxy.
 pub(super) const PROXIED: SocketAddr = service();
@@ -24,10 +24,6 @@ pub(super) const UNPROXIED: SocketAddr =
 pub(super) const PATTERN: u64 = 7;
 /// Sessions at a time: so few that a flood without the proxy fills its share.
 const MAX_SESSIONS: u32 = 65_536;
-/// The exit code of a program that SIGINT has ended, by the shell's convention.
-const INTERRUPTED: i32 = 128 + 2;
-/// How often it is looked whether SIGINT or SIGTERM has come.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Everything that the demo needs. Fields are dropped in this order: the daemon first.
 pub(super) struct Stage {
@@ -54,7 +50,7 @@ impl Stage {
             running.push(HttpServer::start(&host.namespace, address, spec)?);
         }
         let directory = tempfile::tempdir().context("a directory for the configuration")?;
-        remove_when_interrupted(directory.path().to_owned())?;
+        interrupt::remove(directory.path().to_owned())?;
         let spec = DaemonSpec {
             unproxied: Some(UNPROXIED),
             weights: (1..=servers as u16).collect(),
@@ -122,21 +118,4 @@ impl Cpu {
         let percent = |ticks: u64| ticks as f64 / elapsed.as_secs_f64();
         (percent(self.daemon - earlier.daemon), percent(self.softirq - earlier.softirq))
     }
-}
-
-/// Has SIGINT and SIGTERM end the program as ever, but not without the one thing that would stay:
-/// namespaces and the daemon go with the process.
-fn remove_when_interrupted(directory: PathBuf) -> Result<()> {
-    let mut signals = Signals::open()?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        while !signals.take().contains(&Signal::Stop) {
-            std::thread::sleep(LOOK);
-        }
-        // The daemon may be removing its socket at this moment: then once more.
-        if fs::remove_dir_all(&directory).is_err() {
-            let _ = fs::remove_dir_all(&directory);
-        }
-        std::process::exit(INTERRUPTED);
-    })?;
-    Ok(())
 }
