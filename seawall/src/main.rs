@@ -1,5 +1,6 @@
 //! `seawall`: the daemon and its command line.
 
+mod attack;
 mod daemon;
 mod demo;
 mod interrupt;
@@ -31,6 +32,9 @@ enum Command {
     },
     /// Watch it work: requests through a VIP while it is flooded. Needs nothing but root.
     Demo(demo::Options),
+    /// Attack it in every way that it must stand, while clients go on asking. Needs nothing but
+    /// root.
+    Attack(attack::Options),
     /// Show counters, services and real servers.
     Stats(Query),
     /// List live sessions.
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo(options) => return demo::run(&options),
+        Command::Attack(options) => return attack::run(&options),
         Command::Run { config } => daemon::run(&config)?,
         Command::Stats(query) => {
             let stats = Client::new(&query.api).stats()?;

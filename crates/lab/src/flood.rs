@@ -14,6 +14,7 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
 
+use crate::Namespace;
 use crate::flood_layout::{FIELDS, FRAME_MAX, Field, TEMPLATES, map, program};
 use crate::frame::{Link, Packet, Part, Path, Place, Segment, Template, Values, flags};
 use crate::topology::{Arms, Host, Topology};
@@ -150,6 +151,23 @@ impl Passes {
         let one =
             |interface: &crate::Interface| namespace.run(|| attach(&interface.name, program::PASS));
         Ok(Self { _programs: interfaces.iter().map(one).collect::<Result<_, _>>()? })
+    }
+}
+
+/// An interface that swallows everything but the search for its MAC address; dropping it opens the
+/// interface again.
+#[derive(Debug)]
+pub struct Hole {
+    _program: Ebpf,
+}
+
+impl Hole {
+    /// Has it swallow what comes in from now on.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn attach(namespace: &Namespace, interface: &str) -> Result<Self, Error> {
+        Ok(Self { _program: namespace.run(|| attach(interface, program::SINK))? })
     }
 }
 

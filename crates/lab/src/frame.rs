@@ -127,8 +127,6 @@ impl Values {
     pub const ANY: Self = Self { first: 0, count: u32::MAX, order: Order::Random };
     /// Any port that a client may have.
     pub const PORTS: Self = Self { first: 1024, count: 64_512, order: Order::Random };
-    /// All of those, one after the other.
-    pub const ALL_PORTS: Self = Self { order: Order::Rising, ..Self::PORTS };
 }
 
 /// An IP packet in the making.
@@ -402,6 +400,20 @@ impl Template {
     pub fn with(mut self, offset: usize, bytes: &[u8]) -> Self {
         self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
         self
+    }
+
+    /// Overwrites bytes of an IPv4 header, and makes the checksum of its first 20 bytes right.
+    ///
+    /// # Panics
+    ///
+    /// When the frame has no such header.
+    #[must_use]
+    pub fn with_header(self, offset: usize, bytes: &[u8]) -> Self {
+        const SUM: usize = ETHERNET + 10;
+        let mut changed = self.with(offset, bytes).with(SUM, &[0, 0]);
+        let right = !sum(&changed.bytes[ETHERNET..ETHERNET + 20]);
+        changed.bytes[SUM..SUM + 2].copy_from_slice(&right.to_be_bytes());
+        changed
     }
 
     /// Cuts the frame off after so many bytes; fields beyond are gone.

@@ -6,6 +6,7 @@
 //! behind, not even after SIGKILL, and any number of labs run side by side. Everything but the
 //! [`pattern`], the [`histogram`] and the HTTP pieces needs root.
 
+pub mod attack;
 pub mod daemon;
 pub mod flood;
 pub mod flood_layout;
