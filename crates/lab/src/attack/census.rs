@@ -81,6 +81,12 @@ impl Census {
         self.counters.get(name).copied().unwrap_or(0)
     }
 
+    /// The daemon's counters that are not zero.
+    pub(super) fn risen(&self) -> BTreeMap<&str, u64> {
+        let all = self.counters.iter().map(|(name, value)| (name.as_str(), *value));
+        all.filter(|(_, value)| *value > 0).collect()
+    }
+
     /// Frames over all reasons: what XDP says that it has seen.
     pub(super) fn seen(&self) -> u64 {
         Reason::ALL.iter().map(|reason| self.count(reason.name())).sum()

@@ -98,7 +98,10 @@ pub(super) fn run(attack: &Attack, stage: &mut Stage, force: Force) -> Result<Re
         if requests.failed() > 0 || requests.succeeded() == 0 {
             let example = requests.example.clone().unwrap_or_default();
             let (failed, succeeded) = (requests.failed(), requests.succeeded());
-            report.faults.push(format!("{failed} requests failed, {succeeded} not: {example}"));
+            let counters = moved.risen();
+            report.faults.push(format!(
+                "{failed} requests failed, {succeeded} not: {example}; counted meanwhile: {counters:?}"
+            ));
         }
     }
     Ok(report)
