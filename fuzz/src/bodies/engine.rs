@@ -1,7 +1,7 @@
 //! `engine`: any sequence of what clients, real servers and time do, with noise between, against
 //! [`super::model`]: which sessions exist and in which state. At the end nothing is left.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use seawall_engine::{Counter, Forwarding};
 use seawall_fastpath::TcpState;
@@ -27,6 +27,8 @@ struct Client {
     connection: Option<Connection>,
     syn: Option<Segment>,
     isn: u32,
+    /// All cookies that it has had.
+    cookies: HashSet<u32>,
 }
 
 struct Run {
@@ -140,6 +142,11 @@ impl Run {
             return self.take();
         }
         self.clients[at].isn = isn;
+        if !self.clients[at].cookies.insert(cookie.seq) {
+            // One MAC in 2^23 is another's; what has been accepted a moment ago under this number
+            // would pass for the same handshake.
+            self.wait(1_000);
+        }
         let mut first =
             self.stage.client_says(port(at), ACK, cookie.ack, cookie.seq.wrapping_add(1));
         if let Some((clock, _)) = clock_of(&cookie) {
