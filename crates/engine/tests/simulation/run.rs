@@ -243,6 +243,7 @@ impl<'s> Run<'s> {
                     self.send(sent);
                 }
                 To::Client => {
+                    self.tell_client(&Segment::read(&frame));
                     self.client.receive(&frame);
                     self.poll_client();
                 }
@@ -270,10 +271,7 @@ impl<'s> Run<'s> {
                 (0..self.servers.len()).find(|number| frame[..6] == server_mac(*number as u32));
             let (to, expected) = match server {
                 Some(number) => (To::Server(number), inside),
-                None => {
-                    self.tell_client(&Segment::read(&frame));
-                    (To::Client, OUTSIDE)
-                }
+                None => (To::Client, OUTSIDE),
             };
             assert_eq!(interface, expected, "the wrong interface");
             self.network.send(self.now, to, frame);
