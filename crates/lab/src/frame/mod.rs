@@ -7,10 +7,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::flood_layout::{FIELDS, FRAME_MAX, Field, order};
 
+mod payload;
+mod template;
+
+pub use payload::{Segment, flags};
+pub use template::Template;
+
+use payload::{error, ports, tcp};
+use template::sum;
+
 const ETHERNET: usize = 14;
 const TTL: u8 = 64;
-/// The window of every segment.
-const WINDOW: u16 = 64_240;
 /// Don't fragment (RFC 791).
 const DONT_FRAGMENT: u16 = 0x4000;
 /// Protocol numbers (IANA).
@@ -19,22 +26,6 @@ const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const FRAGMENT: u8 = 44;
-
-/// Flags of a TCP header (RFC 9293, section 3.1).
-pub mod flags {
-    /// No more data.
-    pub const FIN: u8 = 0x01;
-    /// Synchronize.
-    pub const SYN: u8 = 0x02;
-    /// Reset.
-    pub const RST: u8 = 0x04;
-    /// Push.
-    pub const PSH: u8 = 0x08;
-    /// The acknowledgment number counts.
-    pub const ACK: u8 = 0x10;
-    /// The urgent pointer counts.
-    pub const URG: u8 = 0x20;
-}
 
 /// Who sends a frame to whom.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,21 +43,6 @@ pub struct Path {
     pub source: SocketAddr,
     /// The receiver.
     pub destination: SocketAddr,
-}
-
-/// What a TCP segment says. Ports are the [`Path`]'s.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Segment {
-    /// See [`flags`].
-    pub flags: u8,
-    /// Sequence number.
-    pub seq: u32,
-    /// Acknowledgment number.
-    pub ack: u32,
-    /// Options, filled up with zeros to a multiple of 4; at most 40 bytes.
-    pub options: Vec<u8>,
-    /// What follows the header.
-    pub payload: Vec<u8>,
 }
 
 /// Which part of a packet a fragment is.
@@ -374,99 +350,4 @@ impl Packet {
         let (offset, width, order) = (offset as u32, width as u32, order as u32);
         Field { first, count, order, offset, width, sums }
     }
-}
-
-/// What frames of a flood look like.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Template {
-    /// The frame; all fields in it are 0.
-    pub bytes: Vec<u8>,
-    /// What differs from frame to frame.
-    pub fields: Vec<Field>,
-}
-
-impl Template {
-    /// Always the same frame.
-    pub const fn fixed(bytes: Vec<u8>) -> Self {
-        Self { bytes, fields: Vec::new() }
-    }
-
-    /// Overwrites bytes from an offset in the frame on; checksums stay as they are.
-    ///
-    /// # Panics
-    ///
-    /// When they lie outside of it.
-    #[must_use]
-    pub fn with(mut self, offset: usize, bytes: &[u8]) -> Self {
-        self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
-        self
-    }
-
-    /// Overwrites bytes of an IPv4 header, and makes the checksum of its first 20 bytes right.
-    ///
-    /// # Panics
-    ///
-    /// When the frame has no such header.
-    #[must_use]
-    pub fn with_header(self, offset: usize, bytes: &[u8]) -> Self {
-        const SUM: usize = ETHERNET + 10;
-        let mut changed = self.with(offset, bytes).with(SUM, &[0, 0]);
-        let right = !sum(&changed.bytes[ETHERNET..ETHERNET + 20]);
-        changed.bytes[SUM..SUM + 2].copy_from_slice(&right.to_be_bytes());
-        changed
-    }
-
-    /// Cuts the frame off after so many bytes; fields beyond are gone.
-    #[must_use]
-    pub fn cut(mut self, len: usize) -> Self {
-        self.bytes.truncate(len);
-        self.fields.retain(|field| (field.offset + field.width) as usize <= len);
-        for sum in self.fields.iter_mut().flat_map(|field| &mut field.sums) {
-            if *sum as usize + 2 > len {
-                *sum = 0;
-            }
-        }
-        self
-    }
-}
-
-fn ports(path: Path) -> Vec<u8> {
-    [path.source.port().to_be_bytes(), path.destination.port().to_be_bytes()].concat()
-}
-
-fn tcp(path: Path, segment: &Segment) -> Vec<u8> {
-    let mut options = segment.options.clone();
-    options.resize(options.len().next_multiple_of(4), 0);
-    assert!(options.len() <= 40, "{} bytes of options", options.len());
-    let mut bytes = ports(path);
-    bytes.extend(segment.seq.to_be_bytes());
-    bytes.extend(segment.ack.to_be_bytes());
-    bytes.extend([((20 + options.len()) << 2) as u8, segment.flags]);
-    bytes.extend(WINDOW.to_be_bytes());
-    bytes.extend([0; 4]);
-    bytes.extend(options);
-    bytes.extend(&segment.payload);
-    bytes
-}
-
-/// An ICMP error: type and code, the rest of its header, the IP header and the first eight bytes of
-/// a segment.
-fn error(link: Link, kind: [u8; 2], rest: u32, quoted: Path, seq: u32) -> Vec<u8> {
-    let segment = Segment { flags: flags::ACK, seq, payload: vec![0; 16], ..Segment::default() };
-    let quote = Packet::tcp(link, quoted, &segment).template().bytes;
-    let headers = if quoted.source.is_ipv4() { 20 } else { 40 } + 8;
-    let mut bytes = [&kind[..], &[0, 0], &rest.to_be_bytes()].concat();
-    bytes.extend(&quote[ETHERNET..ETHERNET + headers]);
-    bytes
-}
-
-/// The sum of RFC 1071, not complemented.
-fn sum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| match pair {
-        [high, low] => u32::from(u16::from_be_bytes([*high, *low])),
-        pair => u32::from(pair[0]) << 8,
-    });
-    let sum: u32 = words.sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
 }
