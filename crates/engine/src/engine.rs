@@ -99,6 +99,8 @@ pub(crate) struct Opening {
     pub(crate) ends: Ends,
     pub(crate) next_hop_out: u32,
     pub(crate) cookie: SeqNumber,
+    /// That of the session it replaces, or its own.
+    pub(crate) prior_cookie: SeqNumber,
     pub(crate) client_isn: SeqNumber,
     pub(crate) f: u32,
     pub(crate) ts_in: u32,
@@ -410,6 +412,7 @@ impl<M: Memory> Engine<M> {
         slot.service.store(opening.service);
         slot.real_server.store(opening.server);
         slot.cookie.store(opening.cookie.0);
+        slot.prior_cookie.store(opening.prior_cookie.0);
         slot.client_isn.store(opening.client_isn.0);
         slot.inbound.begin(now, opening.cookie.add(1).0);
         slot.outbound.begin(now, opening.client_isn.add(1).0);

@@ -47,19 +47,26 @@ pub(crate) struct Handshake {
 impl<M: Memory> Engine<M> {
     /// An ACK with a valid cookie.
     pub(crate) fn handle_accepted(&mut self, now: u64, arrived: &Arrived<'_>) {
+        let cookie = arrived.packet.tcp.ack.sub(1);
+        let mut prior_cookie = cookie;
         if let Some(found) = arrived.found {
             let Some(slot) = self.table.slot(found.index) else { return };
             let state = slot.state().state;
-            if slot.cookie.load() == arrived.packet.tcp.ack.sub(1).0 {
+            if slot.prior_cookie.load() == cookie.0 && slot.cookie.load() != cookie.0 {
+                // Of the connection before: late, and no handshake of this one's.
+                return self.count(Counter::AckDuplicate);
+            }
+            if slot.cookie.load() == cookie.0 {
                 self.count(Counter::AckDuplicate);
                 return self.handle_client(now, arrived);
             }
             if !self.is_reusable(state) {
                 return self.count(Counter::RecordInvalid);
             }
+            prior_cookie = SeqNumber(slot.cookie.load());
             self.reuse(now, found.index, state);
         }
-        match self.accept(now, arrived) {
+        match self.accept(now, arrived, prior_cookie) {
             Ok(()) => self.count(Counter::OkAck),
             Err(counter) => {
                 self.count(counter);
@@ -96,7 +103,12 @@ impl<M: Memory> Engine<M> {
         self.say(index, Direction::Inbound, &Says::reset(next));
     }
 
-    fn accept(&mut self, now: u64, arrived: &Arrived<'_>) -> Result<(), Counter> {
+    fn accept(
+        &mut self,
+        now: u64,
+        arrived: &Arrived<'_>,
+        prior_cookie: SeqNumber,
+    ) -> Result<(), Counter> {
         let packet = &arrived.packet;
         let service = arrived.service;
         let offer = offer(arrived.detail);
@@ -127,6 +139,7 @@ impl<M: Memory> Engine<M> {
             ends,
             next_hop_out,
             cookie: packet.tcp.ack.sub(1),
+            prior_cookie,
             client_isn,
             f,
             ts_in: syn_value.wrapping_sub(options.timestamps.unwrap_or_default().value),

@@ -83,6 +83,7 @@ impl<M: Memory> Engine<M> {
                 ends,
                 next_hop_out,
                 cookie: SeqNumber(0),
+                prior_cookie: SeqNumber(0),
                 client_isn,
                 f,
                 ts_in,

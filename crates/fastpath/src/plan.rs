@@ -197,6 +197,7 @@ pub(crate) fn of_session(
                 && acks
                 && owner.service.takes_cookies()
                 && packet.tcp.ack.0.wrapping_sub(1) != slot.cookie.load()
+                && packet.tcp.ack.0.wrapping_sub(1) != slot.prior_cookie.load()
                 && (over || !continues(packet, slot))
             {
                 return Plan::Accept;

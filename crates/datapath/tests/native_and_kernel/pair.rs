@@ -36,7 +36,7 @@ pub(crate) struct Pair {
 #[derive(Clone, PartialEq, Debug)]
 struct Seen {
     word: u64,
-    cells: [u32; 11],
+    cells: [u32; 12],
     ends: Ends,
     inbound: [u64; 12],
     outbound: [u64; 12],
@@ -219,7 +219,7 @@ fn differ<T: std::fmt::Debug>(what: &str, native: &T, kernel: &T) -> String {
     format!("{what} differ:\n native {native:02x?}\n kernel {kernel:02x?}")
 }
 
-fn cells(slot: &Slot) -> [&Cell32; 11] {
+fn cells(slot: &Slot) -> [&Cell32; 12] {
     [
         &slot.generation,
         &slot.f,
@@ -231,6 +231,7 @@ fn cells(slot: &Slot) -> [&Cell32; 11] {
         &slot.service,
         &slot.real_server,
         &slot.cookie,
+        &slot.prior_cookie,
         &slot.client_isn,
     ]
 }

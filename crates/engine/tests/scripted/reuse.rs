@@ -13,6 +13,8 @@ in_each_family! {
     a_port_is_used_again_in_every_state,
     a_state_without_its_switch_is_not_reused,
     an_established_session_is_never_reused,
+    a_segment_that_overtakes_the_new_ack_stays_here,
+    a_late_ack_of_an_earlier_connection_opens_nothing,
 }
 
 const STATES: [TcpState; 4] =
@@ -109,4 +111,54 @@ fn an_established_session_is_never_reused(family: Family) {
     talk.client_says(ACK, b"abc");
     assert_eq!(talk.stage.balancer.engine.counter(Counter::Opened), 1);
     talk.close(family);
+}
+
+/// Simulation, seed 156237: the new connection's ISN is near the old numbers, its acknowledgment
+/// number is not. The old real server would answer with a reset that the client accepts.
+fn a_segment_that_overtakes_the_new_ack_stays_here(family: Family) {
+    for state in [TcpState::Close, TcpState::TimeWait] {
+        let mut old = over(&setup(family, Forwarding::FullNat), state);
+        let isn = old.client.next.wrapping_add(20_000);
+        let syn = Segment { flags: SYN, seq: isn, ack: 0, ..old.first.clone() };
+        old.stage.client(&Segment { options: Vec::new(), ..syn.clone() });
+        let cookie = old.stage.one_to_client();
+        let next = Segment {
+            flags: ACK,
+            seq: isn.wrapping_add(101),
+            ack: cookie.seq.wrapping_add(1),
+            options: Vec::new(),
+            ..syn
+        };
+        old.stage.client(&next);
+        old.stage.round();
+        assert!(old.stage.to_servers.is_empty(), "{state:?}: {:?}", old.stage.to_servers);
+    }
+}
+
+/// Simulation, seeds 139624 and 133703: a duplicate of an earlier connection's third ACK has a
+/// valid cookie, but not a new one (SPEC A12).
+fn a_late_ack_of_an_earlier_connection_opens_nothing(family: Family) {
+    for state in STATES {
+        let one = over(&setup(family, Forwarding::FullNat), TcpState::TimeWait);
+        let late = one.first.clone();
+        let client = Offer { isn: 0x9999_9999, clock: Some(50_000), ..Offer::CLIENT };
+        let mut two = Conversation::begin_on(one.stage, PORT, client);
+        two.establish(Offer::SERVER);
+        if matches!(state, TcpState::CloseWait | TcpState::TimeWait) {
+            two.client_says(FIN | ACK, b"");
+        }
+        if matches!(state, TcpState::FinWait | TcpState::TimeWait) {
+            two.server_says(FIN | ACK, b"");
+        }
+        if state == TcpState::Close {
+            two.client_says(RST | ACK, b"");
+        }
+        // The note that the first was accepted is forgotten by now.
+        two.stage.pass(600);
+        two.stage.client(&late);
+        two.stage.round();
+        let sent = &two.stage.to_servers;
+        assert!(sent.iter().all(|sent| sent.flags & (SYN | RST) == 0), "{state:?}: {sent:?}");
+        assert_eq!(two.stage.balancer.engine.counter(Counter::Reused), 1, "{state:?}");
+    }
 }

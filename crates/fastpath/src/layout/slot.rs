@@ -140,7 +140,9 @@ pub struct Slot {
     pub word: Cell64,
     /// Rises with each reuse, so that a late reader can tell.
     pub generation: Cell32,
-    spare: Cell32,
+    /// The cookie of the session that this one replaced, or its own: still valid, but not new (SPEC
+    /// A12).
+    pub prior_cookie: Cell32,
     /// The ISN we chose towards the real server less the client's.
     pub f: Cell32,
     /// Added to the client's TSval, subtracted from the real server's TSecr (DESIGN's `a`).

@@ -304,6 +304,7 @@ impl Session {
         slot.next_hop_in.store(HOP_IN);
         slot.next_hop_out.store(HOP_OUT);
         slot.cookie.store(self.cookie);
+        slot.prior_cookie.store(self.cookie);
         slot.inbound.syn_forwarded.store(0);
         for (flow, (ack, window)) in
             [(&slot.inbound, self.known_in), (&slot.outbound, self.known_out)]
