@@ -11,6 +11,10 @@ const ETHERTYPE: usize = ethernet::HEADER_LEN - 2;
 /// Length of the longest link header, in bytes.
 pub const MAX_LINK_LEN: usize = ethernet::HEADER_LEN + MAX_TAGS * TAG_LEN;
 
+/// Bounds the length of a link header for the verifier: no less than [`MAX_LINK_LEN`], all ones.
+const LINK_LEN_MASK: usize = 0x1f;
+const _: () = assert!(MAX_LINK_LEN <= LINK_LEN_MASK);
+
 /// Who sends a frame to whom, and in which VLAN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Link {
@@ -28,6 +32,13 @@ impl Link {
     #[must_use]
     pub const fn header_len(&self) -> usize {
         ethernet::HEADER_LEN + self.tags.len()
+    }
+
+    /// The offset of what follows the header. The verifier need not walk all that depends on it once
+    /// for each number of tags.
+    #[inline(always)]
+    pub fn l3<F: Frame>(&self, frame: &F) -> usize {
+        frame.opaque(self.header_len()) & LINK_LEN_MASK
     }
 
     /// The link header of an answer, which goes back the way this came.

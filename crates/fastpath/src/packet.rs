@@ -4,12 +4,8 @@ use seawall_wire::tcp;
 
 use crate::family::{Family, Ip, Shape, V4, V6, Version};
 use crate::layout::InterfaceEntry;
-use crate::link::{Link, MAX_LINK_LEN};
+use crate::link::Link;
 use crate::{Endpoint, Frame, Reason, Tuple};
-
-/// Bounds the length of a link header for the verifier: no less than [`MAX_LINK_LEN`], all ones.
-const LINK_LEN_MASK: usize = 0x1f;
-const _: () = assert!(MAX_LINK_LEN <= LINK_LEN_MASK);
 
 /// A TCP segment whose headers lie where they should; its lengths are not checked yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,8 +56,7 @@ impl Network {
         if ethertype != V::ETHERTYPE {
             return None;
         }
-        // The verifier need not walk everything that follows once for each number of tags.
-        let l3 = frame.opaque(link.header_len()) & LINK_LEN_MASK;
+        let l3 = link.l3(frame);
         let ip = V::read(frame, l3)?;
         Some(Self { link, ip, l3 })
     }

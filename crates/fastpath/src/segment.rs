@@ -84,7 +84,7 @@ pub fn write_as<V: Family, F: Frame>(frame: &mut F, segment: &Segment) -> Option
         (true, false) | (false, true) => 12,
         (false, false) => 0,
     };
-    let l3 = frame.opaque(segment.link.header_len()) & 0x1f;
+    let l3 = segment.link.l3(frame);
     let l4 = l3 + V::HEADER_LEN;
     let at_options = l4 + tcp::HEADER_LEN;
     frame.resize(at_options + options_len)?;
