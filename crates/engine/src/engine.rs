@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use seawall_fastpath::cookie::Offer;
 use seawall_fastpath::layout::{
-    Ends, RecordHeader, RecordKind, Scales, ServiceEntry, Word, switch,
+    Ends, RecordHeader, RecordKind, Scales, ServiceEntry, Word, flag, switch,
 };
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::packet::Packet;
@@ -78,6 +78,8 @@ pub struct Engine<M> {
     pub(crate) early_bytes: usize,
     /// Sessions of services without the proxy that no client has confirmed.
     pub(crate) unproven: u32,
+    /// Sessions whose early data is among the frames that are to be sent.
+    pub(crate) opening: Vec<(u32, u32)>,
     /// Sessions that wait for a neighbour's MAC.
     pub(crate) waiting: Vec<(u32, u32)>,
 }
@@ -140,6 +142,7 @@ impl<M: Memory> Engine<M> {
             counters: Counters::new(),
             early_bytes: 0,
             unproven: 0,
+            opening: Vec::new(),
             waiting: Vec::new(),
         }
     }
@@ -308,8 +311,27 @@ impl<M: Memory> Engine<M> {
     }
 
     /// Gives every frame that is to be sent to `send`, with the interface it leaves by.
+    /// [`Engine::frames_sent`] must follow.
     pub fn take_frames(&mut self, send: impl FnMut(u32, &[u8])) {
         self.outbox.drain(send);
+    }
+
+    /// What [`Engine::take_frames`] gave is on its way: clients whose early data was among it may
+    /// go on past the engine. Before, their next segments would overtake it, and the real server
+    /// would take what comes late for a segment that was lost.
+    pub fn frames_sent(&mut self) {
+        for (session, generation) in self.opening.drain(..) {
+            let Some(slot) = self.table.slot(session) else { continue };
+            // The packet path may change the state meanwhile, four times in a session's life.
+            while slot.generation.load() == generation {
+                let bits = slot.word.load();
+                let word = Word::from_bits(bits);
+                let open = Word { flags: word.flags & !flag::OPENING, ..word };
+                if slot.word.replace_if(bits, open.to_bits()) {
+                    break;
+                }
+            }
+        }
     }
 
     /// The next request to the world.

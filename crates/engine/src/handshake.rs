@@ -306,7 +306,7 @@ impl<M: Memory> Engine<M> {
         self.learn(service, &handshake, &options);
         let Some(slot) = self.table.slot(found.index) else { return };
         let tcp = &arrived.packet.tcp;
-        let mut flags = flag::PROXIED;
+        let mut flags = flag::PROXIED | flag::OPENING;
         if let (Some(client), Some(server)) = (handshake.timestamps, options.timestamps) {
             flags |= flag::TIMESTAMPS;
             slot.ts_out.store(client.echo.wrapping_sub(server.value));
@@ -324,7 +324,9 @@ impl<M: Memory> Engine<M> {
         slot.outbound.last_seen.store(now);
         slot.allow_punts();
         let d = slot.cookie.load().wrapping_sub(tcp.seq.0);
+        let generation = slot.generation.load();
         slot.word.publish(Word { state: TcpState::Established, flags, d }.to_bits());
+        self.opening.push((found.index, generation));
         self.count(Counter::Established);
         self.state_changed(now, found.index);
         let inbound = Found { direction: Direction::Inbound, ..found };

@@ -9,7 +9,8 @@
 //! [`Engine::handle_record`] for every record from the rings, [`Engine::handle_timeout`] when
 //! [`Engine::poll_timeout`] says so, [`Engine::handle_epoch`] every
 //! [`seawall_fastpath::cookie::EPOCH_MS`] (where keys are shared, when the epoch ends), [`Engine::handle_heartbeat`] after each round. After
-//! any of them, [`Engine::take_frames`] and [`Engine::poll_request`] until they are empty.
+//! any of them, [`Engine::poll_request`] until it is empty, [`Engine::take_frames`], and, once the
+//! frames are sent, [`Engine::frames_sent`].
 //!
 //! # Invariants
 //!

@@ -112,7 +112,9 @@ fn is_near(packet: &Packet, slot: &Slot) -> bool {
 pub(crate) fn continues(packet: &Packet, slot: &Slot) -> bool {
     let reach = slot.inbound.window.load() | 0xffff;
     let known = SeqNumber(slot.inbound.ack.load());
-    is_near(packet, slot) && packet.tcp.ack.since(known.sub(0xffff)) <= reach.wrapping_add(0xffff)
+    slot.state().state != TcpState::None
+        && is_near(packet, slot)
+        && packet.tcp.ack.since(known.sub(0xffff)) <= reach.wrapping_add(0xffff)
 }
 
 /// Whether a real server answers the SYN that last went to it on an established session as if it
@@ -140,11 +142,12 @@ pub(crate) fn of_session(
     let word = slot.state();
     let flags = packet.tcp.flags;
     let syn = flags.contains(Flags::SYN);
-    if word.state == TcpState::None {
-        // Given back between the look-up and now.
-        return Plan::Drop(Reason::TcpDrop);
-    }
     match owner.direction {
+        // Given back between the look-up and now: there is no session.
+        Direction::Inbound if word.state == TcpState::None && owner.is_service => {
+            newcomer(packet, owner.service)
+        }
+        _ if word.state == TcpState::None => Plan::Drop(Reason::TcpDrop),
         Direction::Outbound => {
             if word.state == TcpState::Established
                 && word.flags & flag::PROXIED != 0
@@ -187,7 +190,7 @@ pub(crate) fn of_session(
             }
         },
         Direction::Inbound => {
-            if word.state == TcpState::SynSent {
+            if word.state == TcpState::SynSent || word.flags & flag::OPENING != 0 {
                 return Plan::Punt(RecordKind::FromClient);
             }
             let reusable = settings.switches.load() & switch::reuse(word.state) != 0;

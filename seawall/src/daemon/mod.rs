@@ -266,6 +266,7 @@ impl Worker {
         let injector = &mut self.injector;
         self.engine.take_frames(|interface, frame| injector.send(interface, frame));
         injector.flush();
+        self.engine.frames_sent();
         Ok(proven == BUDGET || unproven == BUDGET)
     }
 

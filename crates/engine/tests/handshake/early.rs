@@ -10,6 +10,7 @@ use crate::support::stage::{CLIENT_PORT, Stage, all_options, data, syn_ack};
 in_each_family! {
     a_request_in_pieces_arrives_in_order_and_once,
     segments_on_the_heels_of_the_accepted_ack_are_kept,
+    what_follows_early_data_does_not_overtake_it,
     a_client_that_resets_takes_everything_with_it,
     the_store_has_three_limits,
     sessions_share_the_store_and_give_back,
@@ -71,6 +72,25 @@ fn segments_on_the_heels_of_the_accepted_ack_are_kept(family: Family) {
     stage.server(&syn_ack(&syn, Vec::new()));
     stage.round();
     assert_eq!(payloads(&stage.to_servers), b"abcdef");
+}
+
+/// The real server would answer what it hears late as a segment that was lost, and a client that
+/// has closed meanwhile would answer that with a reset.
+fn what_follows_early_data_does_not_overtake_it(family: Family) {
+    let mut stage = Stage::new(&Setup::of(family));
+    let (first, syn) = stage.open(CLIENT_PORT, all_options());
+    stage.client(&data(&first, 0, b"abc"));
+    stage.round();
+    stage.server(&syn_ack(&syn, all_options()));
+    let early = stage.balancer.work();
+    stage.client(&data(&first, 3, b"def"));
+    assert!(stage.to_servers.is_empty(), "nothing before what was sent first");
+    stage.take(early);
+    stage.balancer.engine.frames_sent();
+    stage.round();
+    stage.client(&data(&first, 6, b"ghi"));
+    assert_eq!(payloads(&stage.to_servers), b"abcdefghi");
+    assert!(!stage.balancer.has_records(), "the last one needed no engine");
 }
 
 /// SPEC A11: a RST frees the session and the real server's half. A blind one does not.

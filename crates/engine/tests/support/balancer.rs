@@ -269,6 +269,13 @@ impl Balancer {
 
     /// One round of the daemon; gives what it sends.
     pub(crate) fn round(&mut self) -> Vec<Framed> {
+        let frames = self.work();
+        self.engine.frames_sent();
+        frames
+    }
+
+    /// A round up to the moment at which it sends the frames that it gives.
+    pub(crate) fn work(&mut self) -> Vec<Framed> {
         let now = self.now;
         let records = std::mem::take(&mut *self.tables.records.borrow_mut());
         for record in records {

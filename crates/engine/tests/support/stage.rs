@@ -96,7 +96,7 @@ impl Stage {
         self.balancer.now() - self.start
     }
 
-    fn take(&mut self, frames: impl IntoIterator<Item = Framed>) {
+    pub(crate) fn take(&mut self, frames: impl IntoIterator<Item = Framed>) {
         for (interface, frame) in frames {
             let segment = Segment::read(&frame);
             if segment.destination_mac == CLIENT_MAC {

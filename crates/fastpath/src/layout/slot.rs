@@ -20,6 +20,9 @@ pub mod flag {
     /// Without the proxy: the real server has answered, and its ISN stands where a proxied
     /// session has its cookie.
     pub const ANSWERED: u32 = 1 << 3;
+    /// What the client sent before the real server accepted is not on its way yet: the engine sends
+    /// it, and what the client sends now comes after it.
+    pub const OPENING: u32 = 1 << 4;
 }
 
 /// State, flags and `d` in the one word that either side may change at any time.

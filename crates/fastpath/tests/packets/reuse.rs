@@ -108,6 +108,29 @@ fn what_fits_a_half_closed_session_is_its_own() {
     }
 }
 
+/// A slot that was given back between the look-up and now is none: a new connection loses nothing
+/// because it meets the end of the one before.
+#[test]
+fn a_session_that_has_just_ended_is_none() {
+    for known_out in [(0, 0), (0x1000_0000, 60_000)] {
+        let world = World::new();
+        let ack = ack_of(&world, &syn(&layouts()[2].1));
+        let known_in = (ack.ack, 60_000);
+        let ended =
+            Session { state: TcpState::None, known_in, known_out, ..Session::established() };
+        world.session(&ended);
+        assert_eq!(world.client_sends(&syn(&layouts()[2].1)).reason(), Reason::Cookie);
+        assert_eq!(world.client_sends(&ack).reason(), Reason::Accepted);
+        let follower = Segment { seq: ack.seq + 500, payload: vec![1; 9], ..ack.clone() };
+        assert_eq!(world.client_sends(&follower).reason(), Reason::Embryo);
+        let forged = Segment { ack: ack.ack ^ 1, ..ack.clone() };
+        assert_eq!(world.client_sends(&forged).reason(), Reason::BadAck);
+        let reset = Segment { flags: RST, ..ack.clone() };
+        assert_eq!(world.client_sends(&reset).reason(), Reason::TcpDrop);
+        assert_eq!(world.real_server_sends(&ended.real_server_segment()).reason(), Reason::TcpDrop);
+    }
+}
+
 /// The old session's own ACK carries a cookie that is still valid, and is still its own.
 #[test]
 fn the_old_cookie_is_not_accepted_again() {

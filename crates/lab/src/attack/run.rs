@@ -130,7 +130,7 @@ fn judge(deeds: Deeds, moved: &Census) -> Report {
     };
     for reason in Reason::ALL {
         let value = moved.count(reason.name());
-        let most = others(reason.name(), moved);
+        let most = others(reason.name());
         if reason.outcome() == Outcome::Dropped && value > most && !named(reason) {
             faults.push(format!("{} counted {value}, which nothing explains", reason.name()));
         }
@@ -148,12 +148,9 @@ fn judge(deeds: Deeds, moved: &Census) -> Report {
 }
 
 /// The most that `reason` may count beside an attack.
-fn others(reason: &str, moved: &Census) -> u64 {
+fn others(reason: &str) -> u64 {
     match reason {
         reason::PASS_NOT_IP | reason::PASS_NOT_OURS => NOISE,
-        // A client that uses its port again has its old session replaced, and a segment that comes
-        // in between finds none.
-        reason::TCP => moved.count("synproxy_conn_reused"),
         _ => 0,
     }
 }
@@ -165,7 +162,7 @@ fn count(claim: &Claim, moved: &Census, lost: u64) -> Counted {
             // A cookie for every SYN that the clients' kernel has sent.
             let answered = if reason == reason::COOKIE { moved.syns } else { 0 };
             let least = (sent + answered).saturating_sub(lost + slack);
-            let most = sent + answered + others(reason, moved) + slack;
+            let most = sent + answered + others(reason) + slack;
             Counted { name: reason.to_owned(), value: moved.count(reason), least, most }
         }
         Claim::Among { reasons, sent } => {
