@@ -382,20 +382,38 @@ impl<M: Memory> Engine<M> {
         self.table.slot(session).map(|slot| slot.generation.load())
     }
 
-    /// What the real server will see as the client of a new connection.
+    /// What the real server will see as the client of a new connection. Under NAT that is the client
+    /// itself, and a connection of its own by another service may stand in the way: one that is over
+    /// gives way, as it would for its own service (SPEC A12).
     pub(crate) fn local_end(
         &mut self,
+        now: u64,
         service: u32,
         spec: &RealServerSpec,
         client: Endpoint,
     ) -> Result<Endpoint, Counter> {
         let real = spec.address;
-        let table = &self.table;
-        let is_free = |local| table.find(&Tuple { source: real, destination: local }).is_none();
         match spec.forwarding {
-            Forwarding::Nat if is_free(client) => Ok(client),
-            Forwarding::Nat => Err(Counter::Conflict),
+            Forwarding::Nat => {
+                let Some(found) = self.table.find(&Tuple { source: real, destination: client })
+                else {
+                    return Ok(client);
+                };
+                let state = self.table.slot(found.index).map(|slot| slot.state().state);
+                match state {
+                    Some(state @ (TcpState::TimeWait | TcpState::Close))
+                        if found.direction == Direction::Outbound && self.is_reusable(state) =>
+                    {
+                        self.reuse(now, found.index, state);
+                        Ok(client)
+                    }
+                    _ => Err(Counter::Conflict),
+                }
+            }
             Forwarding::FullNat => {
+                let table = &self.table;
+                let is_free =
+                    |local| table.find(&Tuple { source: real, destination: local }).is_none();
                 let pool = self.services.get(service as usize).and_then(|found| found.spec.pool);
                 let ports = pool.and_then(|pool| self.pools.get_mut(pool));
                 ports.and_then(|ports| ports.allocate(real, is_free)).ok_or(Counter::PortsExhausted)

@@ -76,7 +76,7 @@ impl<M: Memory> Engine<M> {
     }
 
     /// Makes room for a new handshake of the same client port (SPEC A12).
-    fn reuse(&mut self, now: u64, index: u32, state: TcpState) {
+    pub(crate) fn reuse(&mut self, now: u64, index: u32, state: TcpState) {
         self.count(Counter::Reused);
         let counter = match state {
             TcpState::TimeWait => Counter::ReusedTimeWait,
@@ -119,7 +119,7 @@ impl<M: Memory> Engine<M> {
         let server = self.schedule(service, None).ok_or(Counter::NoDestination)?;
         let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
         let client = packet.tuple.source;
-        let local = self.local_end(service, &spec, client)?;
+        let local = self.local_end(now, service, &spec, client)?;
         let ends = Ends { client, vip: packet.tuple.destination, local, real: spec.address };
         let client_isn = packet.tcp.seq.sub(1);
         let (f, syn_value) = match spec.forwarding {
@@ -426,7 +426,7 @@ impl<M: Memory> Engine<M> {
         let Some(spec) = self.server(service, server) else { return false };
         let Some(slot) = self.table.slot(index) else { return false };
         let old = slot.ends();
-        let local = match self.local_end(service, &spec, old.client) {
+        let local = match self.local_end(now, service, &spec, old.client) {
             Ok(local) => local,
             Err(counter) => {
                 self.count(counter);

@@ -6,7 +6,7 @@ use seawall_fastpath::layout::{RecordHeader, RecordKind};
 
 use crate::support::balancer::Setup;
 use crate::support::family::{Family, in_each_family};
-use crate::support::packet::{ACK, RST, SYN, Segment};
+use crate::support::packet::{ACK, FIN, RST, SYN, Segment};
 use crate::support::stage::{CLIENT_PORT, SERVER_ISN, Stage, all_options, answer, data, syn_ack};
 
 in_each_family! {
@@ -17,6 +17,7 @@ in_each_family! {
     a_real_server_with_a_past_is_reset_and_asked_again,
     a_syn_ack_sent_again_is_answered_not_forwarded,
     an_old_generation_changes_nothing,
+    under_nat_services_share_real_servers_and_clients_their_ports,
 }
 
 /// SPEC A10: a RST that the client's stack accepts, and nothing is sent again later.
@@ -208,4 +209,48 @@ fn an_old_generation_changes_nothing(family: Family) {
     assert_eq!(active(&stage), 1, "an older session's");
     stage.balancer.engine.handle_record(now, &changed.header, &[]);
     assert_eq!(active(&stage), 0, "this session's");
+}
+
+/// Under NAT the real server sees one tuple for both services: two live connections cannot share it,
+/// but one that is over gives way.
+fn under_nat_services_share_real_servers_and_clients_their_ports(family: Family) {
+    let setup = Setup { forwarding: Forwarding::Nat, servers: 1, services: 2, ..Setup::of(family) };
+    for (client_resets, counter) in [(false, Counter::ReusedTimeWait), (true, Counter::ReusedClose)]
+    {
+        let mut stage = Stage::new(&setup);
+        let (first, syn) = stage.open(CLIENT_PORT, all_options());
+        stage.server(&syn_ack(&syn, all_options()));
+        stage.round();
+        stage.to_servers.clear();
+
+        stage.service = 1;
+        stage.prove(CLIENT_PORT, all_options());
+        assert_eq!(stage.one_to_client().flags & RST, RST, "the first is established");
+        assert!(stage.to_servers.is_empty());
+        assert_eq!(stage.balancer.engine.counter(Counter::Conflict), 1);
+
+        if client_resets {
+            stage.client(&Segment { flags: RST, ..first.clone() });
+        } else {
+            stage.client(&Segment { flags: FIN | ACK, ..first.clone() });
+            let fin = stage.to_servers.pop().expect("the client's FIN");
+            let ack = fin.seq.wrapping_add(1);
+            stage.server(&answer(&fin, FIN | ACK, SERVER_ISN.wrapping_add(1), ack));
+        }
+        // Longer, and XDP no longer takes the same cookie for a repetition.
+        stage.pass(5_000);
+        stage.to_client.clear();
+        stage.to_servers.clear();
+        stage.prove(CLIENT_PORT, all_options());
+        let mut sent = std::mem::take(&mut stage.to_servers);
+        let syn = sent.pop().expect("a SYN");
+        let before: Vec<_> = sent.iter().map(|segment| segment.flags).collect();
+        assert_eq!(before, if client_resets { vec![] } else { vec![RST] });
+        assert_eq!((syn.flags, syn.source.1), (SYN, CLIENT_PORT));
+        assert_eq!(stage.balancer.engine.counter(counter), 1);
+        assert_eq!(stage.balancer.engine.session_count(), 1);
+        stage.server(&syn_ack(&syn, all_options()));
+        stage.round();
+        assert_eq!(stage.one_to_server().flags & ACK, ACK);
+    }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Setup {
     pub(crate) forwarding: Forwarding,
     pub(crate) synproxy: bool,
     pub(crate) one_armed: bool,
+    /// Services on ports one after the other, with the same real servers.
+    pub(crate) services: u16,
     pub(crate) servers: u32,
     pub(crate) sessions: u32,
     pub(crate) ports: (u16, u16),
@@ -78,6 +80,7 @@ impl Default for Setup {
             forwarding: Forwarding::FullNat,
             synproxy: true,
             one_armed: false,
+            services: 1,
             servers: 2,
             sessions: 64,
             ports: (5000, 65_535),
@@ -151,16 +154,16 @@ impl Setup {
             weight: 1,
             next_hop: 0,
         });
-        let (vip, port) = self.family.vip();
-        let service = ServiceSpec {
-            address: Endpoint { address: vip.into(), port },
+        let (vip, first_port) = self.family.vip();
+        let services = (0..self.services).map(|number| ServiceSpec {
+            address: Endpoint { address: vip.into(), port: first_port + number },
             scheduler: Kind::RoundRobin,
             synproxy: self.synproxy,
             defer: false,
             pool: Some(0),
-            real_servers: real_servers.collect(),
-        };
-        Desired { pools: vec![pool], services: vec![service] }
+            real_servers: real_servers.clone().collect(),
+        });
+        Desired { pools: vec![pool], services: services.collect() }
     }
 }
 
@@ -213,12 +216,16 @@ impl Balancer {
         self.tables.addresses.borrow_mut().insert(AddressKey(setup.family.local().into()), local);
         for server in 0..setup.servers {
             let hop = self.engine.next_hop(setup.gateway(server)).expect("room for next hops");
-            self.engine.set_route(0, server, hop);
+            for service in 0..setup.services {
+                self.engine.set_route(service.into(), server, hop);
+            }
             if setup.resolved {
                 self.resolve(server);
             }
         }
-        self.set_service();
+        for service in 0..setup.services {
+            self.set_service(service.into());
+        }
     }
 
     /// Tells the engine the MAC of a real server.
@@ -227,9 +234,9 @@ impl Balancer {
         self.engine.set_neighbour(self.setup.gateway(server), mac);
     }
 
-    fn set_service(&mut self) {
-        let address = self.engine.service_address(0).expect("one service");
-        let entry = self.engine.service_entry(0).expect("one service");
+    fn set_service(&mut self, service: u32) {
+        let address = self.engine.service_address(service).expect("a service");
+        let entry = self.engine.service_entry(service).expect("a service");
         self.tables.services.borrow_mut().insert(ServiceKey::tcp(address), entry);
     }
 
@@ -304,7 +311,7 @@ impl Balancer {
                     self.resolve(server);
                 }
                 Request::Resolve(_) => {}
-                Request::ServiceChanged(_) => self.set_service(),
+                Request::ServiceChanged(service) => self.set_service(service),
             }
         }
         let mut frames = Vec::new();

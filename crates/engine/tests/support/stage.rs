@@ -48,6 +48,8 @@ pub(crate) struct Stage {
     pub(crate) family: Family,
     inside: u32,
     start: u64,
+    /// The service that clients ask from now on.
+    pub(crate) service: u16,
     pub(crate) to_client: Vec<Segment>,
     pub(crate) to_servers: Vec<Segment>,
 }
@@ -59,6 +61,7 @@ impl Stage {
             family: setup.family,
             inside: setup.inside(),
             start: setup.now,
+            service: 0,
             to_client: Vec::new(),
             to_servers: Vec::new(),
         }
@@ -66,6 +69,7 @@ impl Stage {
 
     /// A segment of the client of port `port` to the VIP.
     pub(crate) fn client_says(&self, port: u16, flags: u16, seq: u32, ack: u32) -> Segment {
+        let (vip, first_port) = self.family.vip();
         Segment {
             source_mac: CLIENT_MAC,
             destination_mac: interface_mac(OUTSIDE),
@@ -74,7 +78,7 @@ impl Stage {
             ident: 1,
             ttl: 64,
             source: (self.family.client(), port),
-            destination: self.family.vip(),
+            destination: (vip, first_port + self.service),
             seq,
             ack,
             flags,
