@@ -41,6 +41,13 @@ enum Command {
     Sessions(Query),
     /// Show every drop counter that moved, what it means and what to do.
     Drops(Query),
+    /// Have the daemon read its configuration file anew and apply what differs; SIGHUP does the
+    /// same.
+    Reload {
+        /// The daemon's API socket.
+        #[arg(long, default_value = "/run/seawall/api.sock")]
+        api: PathBuf,
+    },
     /// Stop the daemon: XDP detached, addresses it added removed.
     Stop {
         /// The daemon's API socket.
@@ -88,6 +95,7 @@ fn execute(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Sessions(query) => sessions(&query)?,
+        Command::Reload { api } => println!("{}", Client::new(&api).reload()?.to_line()),
         Command::Stop { api } => {
             Client::new(&api).stop()?;
         }

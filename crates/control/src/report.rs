@@ -160,6 +160,23 @@ pub struct VersionReport {
     pub pid: u32,
 }
 
+/// `POST /v1/reload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// What has changed, a line each; empty when nothing has.
+    pub changes: Vec<String>,
+}
+
+impl ReloadReport {
+    /// The changes on one line.
+    pub fn to_line(&self) -> String {
+        if self.changes.is_empty() {
+            return "nothing has changed".to_owned();
+        }
+        self.changes.join("; ")
+    }
+}
+
 /// `POST /v1/stop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopReport {

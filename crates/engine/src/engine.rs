@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use seawall_fastpath::cookie::Offer;
 use seawall_fastpath::layout::{
-    Ends, RecordHeader, RecordKind, Scales, ServiceEntry, Word, flag, switch,
+    Ends, RecordHeader, RecordKind, Scales, ServiceEntry, Settings, Word, flag, switch,
 };
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::packet::Packet;
@@ -117,13 +117,9 @@ impl<M: Memory> Engine<M> {
         let settings = memory.settings();
         settings.index_key.set(secrets.index);
         settings.timestamp_key.set(secrets.timestamp);
-        settings.switches.store(config.switches);
-        settings.init_mss.store(u32::from(config.init_mss));
         settings.window_scale.store(u32::from(config.window_scale));
-        settings.ttl.store(u32::from(config.ttl));
-        settings.ack_storm_threshold.store(u32::from(config.ack_storm_threshold));
-        settings.early_data.store(u32::try_from(config.store.bytes).unwrap_or(u32::MAX));
         settings.timestamp_offset.store(config.timestamp_offset);
+        publish(settings, &config);
         secrets.cookie.first(settings);
         settings.bucket_mask.store(memory.index().len() as u32 - 2);
         settings.heartbeat.store(now);
@@ -236,6 +232,30 @@ impl<M: Memory> Engine<M> {
                     self.request(Request::ServiceChanged(service as u32));
                 }
             }
+        }
+    }
+
+    /// Takes another configuration from now on. Cookies in flight promise the window scale, and
+    /// sessions go by the clock, so those two stay as they were. Timers that run are not shortened.
+    pub fn set_config(&mut self, config: Config) {
+        let Config { window_scale, timestamp_offset, .. } = self.config;
+        self.config = Config { window_scale, timestamp_offset, ..config };
+        publish(self.table.settings(), &self.config);
+    }
+
+    /// Sets whether only an ACK with data completes a handshake with a service (SPEC A5).
+    pub fn set_defer(&mut self, service: u32, defer: bool) {
+        let Some(found) = self.services.get_mut(service as usize) else { return };
+        found.spec.defer = defer;
+        self.request(Request::ServiceChanged(service));
+    }
+
+    /// Sets a real server's share of new connections. Its sessions go on, with 0 too.
+    pub fn set_weight(&mut self, service: u32, server: u32, weight: u32) {
+        let found = self.services.get_mut(service as usize);
+        if let Some(server) = found.and_then(|found| found.servers.get_mut(server as usize)) {
+            server.spec.weight = weight;
+            self.request(Request::ServiceChanged(service));
         }
     }
 
@@ -535,4 +555,13 @@ impl<M: Memory> Engine<M> {
 /// The offer that an accepted ACK's record carries.
 pub(crate) const fn offer(detail: u32) -> Offer {
     Offer::from_byte(detail as u8)
+}
+
+/// Tells the packet path what of a configuration may change.
+fn publish(settings: &Settings, config: &Config) {
+    settings.switches.store(config.switches);
+    settings.init_mss.store(u32::from(config.init_mss));
+    settings.ttl.store(u32::from(config.ttl));
+    settings.ack_storm_threshold.store(u32::from(config.ack_storm_threshold));
+    settings.early_data.store(u32::try_from(config.store.bytes).unwrap_or(u32::MAX));
 }

@@ -18,6 +18,9 @@ pub const SERVICE_PORT: u16 = 80;
 /// The port of the real servers.
 pub const SERVER_PORT: u16 = 8080;
 
+/// The configuration file's name.
+const CONFIG: &str = "seawall.toml";
+
 /// How the daemon is configured.
 #[derive(Debug, Clone)]
 pub struct DaemonSpec {
@@ -121,7 +124,7 @@ impl Daemon {
         config: &str,
         directory: TempDir,
     ) -> io::Result<Self> {
-        let file = directory.path().join("seawall.toml");
+        let file = directory.path().join(CONFIG);
         let log = directory.path().join("log");
         std::fs::write(&file, config)?;
         let mut command = Command::new(executable);
@@ -150,6 +153,11 @@ impl Daemon {
     /// Its API socket.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join(CONFIG)
     }
 
     /// Its process id.

@@ -14,14 +14,15 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use seawall_control::api::Server;
+use seawall_control::api::{Backend, Server};
 use seawall_control::config::Config;
+use seawall_control::report::ReloadReport;
 use seawall_datapath::netlink::{Event, Link, Monitor, Neighbour, NeighbourKey, Netlink};
 use seawall_datapath::{
     Injector, Limits, Mode, Rings, SharedMemory, Signal, Signals, Sources, Waiter, Xdp, clock,
     requirements,
 };
-use seawall_engine::{Desired, Engine, Gateway, Request};
+use seawall_engine::{Desired, Engine, Gateway, Proxy, Request};
 use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey};
 use seawall_wire::ethernet::MacAddr;
 
@@ -69,13 +70,14 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     let added = Added::add(&config, &interfaces, &mut netlink)?;
 
     let waiter = worker.waiter(&signals)?;
-    let (remote, commands) = Remote::new(waiter.waker());
+    let (remote, commands) = Remote::new(path, waiter.waker());
+    let reloading = remote.clone();
     let (ended, end) = std::sync::mpsc::channel::<()>();
     let api = std::thread::Builder::new()
         .name("api".into())
         .spawn(move || server.run_blocking(Arc::new(remote), async_end(end)))?;
     println!("ready");
-    let served = worker.serve(waiter, &mut signals, &commands);
+    let served = worker.serve(waiter, &mut signals, &commands, &reloading);
     // The addresses first: without XDP the kernel would answer for them, with resets.
     drop(added);
     drop(worker);
@@ -89,13 +91,18 @@ pub(crate) fn run(path: &Path) -> Result<()> {
 }
 
 /// Whether a signal asks for the end.
-fn stop_wanted(signals: &mut Signals) -> bool {
+fn stop_wanted(signals: &mut Signals, remote: &Remote) -> bool {
     let mut stop = false;
     for signal in signals.take() {
         match signal {
             Signal::Stop => stop = true,
             Signal::Reload => {
-                eprintln!("seawall: this version cannot reload; restart it instead");
+                let remote = remote.clone();
+                // The file may be long; packets do not wait until it is read.
+                std::thread::spawn(move || match remote.reload() {
+                    Ok(report) => println!("reloaded: {}", report.to_line()),
+                    Err(error) => eprintln!("seawall: not reloaded, nothing changed: {error}"),
+                });
             }
         }
     }
@@ -110,6 +117,8 @@ async fn async_end(end: Receiver<()>) {
 }
 
 struct Worker {
+    /// What is served.
+    config: Config,
     engine: Engine<SharedMemory>,
     xdp: Xdp,
     rings: Rings,
@@ -155,6 +164,7 @@ impl Worker {
         let engine_config = setup::engine_config(config, clocks.offset());
         let engine = Engine::new(memory, engine_config, desired, &secrets, now);
         let mut worker = Self {
+            config: config.clone(),
             engine,
             xdp,
             rings,
@@ -218,6 +228,7 @@ impl Worker {
         mut waiter: Waiter,
         signals: &mut Signals,
         commands: &Receiver<Command>,
+        remote: &Remote,
     ) -> Result<()> {
         loop {
             let busy = self.round()?;
@@ -226,7 +237,7 @@ impl Worker {
             if ready.woken && self.obey(commands) {
                 return Ok(());
             }
-            if ready.signals && stop_wanted(signals) {
+            if ready.signals && stop_wanted(signals, remote) {
                 return Ok(());
             }
         }
@@ -272,23 +283,49 @@ impl Worker {
 
     fn obey(&mut self, commands: &Receiver<Command>) -> bool {
         while let Ok(command) = commands.try_recv() {
-            let (xdp, engine, injector) = (&self.xdp, &self.engine, &self.injector);
             // Whoever asked may have given up; then nobody wants the answer.
             match command {
                 Command::Stats(answer) => {
-                    let _ = answer.send(reports::stats(xdp, engine, injector));
+                    let _ = answer.send(reports::stats(&self.xdp, &self.engine, &self.injector));
                 }
                 Command::Drops(answer) => {
-                    let _ = answer.send(reports::drops(xdp, engine, injector));
+                    let _ = answer.send(reports::drops(&self.xdp, &self.engine, &self.injector));
                 }
                 Command::Sessions(page, answer) => {
                     let now = clock::monotonic_ms();
-                    let _ = answer.send(reports::sessions(engine, now, page));
+                    let _ = answer.send(reports::sessions(&self.engine, now, page));
+                }
+                Command::Reload(config, answer) => {
+                    let _ = answer.send(self.reload(*config));
                 }
                 Command::Stop => return true,
             }
         }
         false
+    }
+
+    /// Takes the place of the configuration that is served (SPEC D1). What the packet path must know
+    /// follows in the next round.
+    fn reload(&mut self, new: Config) -> Result<ReloadReport, String> {
+        let reload = self.config.reload(new).map_err(|errors| errors.to_string())?;
+        let config = reload.config;
+        self.engine.set_config(setup::engine_config(&config, Now::read().offset()));
+        for (at, (old, new)) in self.config.services.iter().zip(&config.services).enumerate() {
+            let service = at as u32;
+            if old.synproxy != new.synproxy {
+                let proxy = if new.synproxy { Proxy::On } else { Proxy::Off };
+                self.engine.set_synproxy(service, proxy);
+            }
+            if old.defer != new.defer {
+                self.engine.set_defer(service, new.defer);
+            }
+            let servers = old.real_servers.iter().zip(&new.real_servers).enumerate();
+            for (at, (_, new)) in servers.filter(|(_, (old, new))| old.weight != new.weight) {
+                self.engine.set_weight(service, at as u32, new.weight.into());
+            }
+        }
+        self.config = config;
+        Ok(ReloadReport { changes: reload.changes })
     }
 
     /// Follows the kernel's interfaces and neighbours.

@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::report::{
-    DropsReport, ErrorReport, Page, SessionsReport, StatsReport, StopReport, VersionReport,
+    DropsReport, ErrorReport, Page, ReloadReport, SessionsReport, StatsReport, StopReport,
+    VersionReport,
 };
 
 /// For a whole request; a page of sessions takes milliseconds.
@@ -113,6 +114,14 @@ impl Client {
     /// As [`Client::stats`].
     pub fn version(&self) -> Result<VersionReport, ClientError> {
         self.ask(Method::GET, "/v1/version")
+    }
+
+    /// Has the daemon read its configuration file anew.
+    ///
+    /// # Errors
+    /// As [`Client::stats`]; [`ClientError::Refused`] when the file is wrong or needs a new start.
+    pub fn reload(&self) -> Result<ReloadReport, ClientError> {
+        self.ask(Method::POST, "/v1/reload")
     }
 
     /// Begins to stop the daemon.

@@ -6,6 +6,7 @@
 //! | `GET /v1/stats` | [`StatsReport`] |
 //! | `GET /v1/drops` | [`DropsReport`] |
 //! | `GET /v1/sessions?limit=&offset=` | [`SessionsReport`] |
+//! | `POST /v1/reload` | [`ReloadReport`]; a refusal when the file is wrong or needs a new start |
 //! | `POST /v1/stop` | [`StopReport`](crate::report::StopReport), then the daemon ends |
 //!
 //! Whoever may open the socket may do everything: it is created with mode 0600. What is not one of
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 pub use client::{Client, ClientError};
 pub use server::Server;
 
-use crate::report::{DropsReport, Page, SessionsReport, StatsReport};
+use crate::report::{DropsReport, Page, ReloadReport, SessionsReport, StatsReport};
 
 /// What the daemon answers; each call runs on a thread that may block.
 pub trait Backend: Send + Sync + 'static {
@@ -34,6 +35,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// One page of sessions; `page.limit` is within 1 to [`Page::MAX_LIMIT`].
     fn sessions(&self, page: Page) -> SessionsReport;
+
+    /// Reads the configuration file anew and applies what differs.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or cannot be applied to a running daemon; then nothing has
+    /// changed.
+    fn reload(&self) -> Result<ReloadReport, String>;
 
     /// Begins to stop the daemon and returns at once; called again, it changes nothing.
     fn stop(&self);

@@ -37,6 +37,7 @@ pub(super) fn router(backend: Arc<dyn Backend>) -> Router {
         .route("/v1/stats", get(stats))
         .route("/v1/drops", get(drops))
         .route("/v1/sessions", get(sessions))
+        .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -76,17 +77,29 @@ async fn sessions(
     answer(move || backend.sessions(page)).await
 }
 
-async fn stop(
+async fn reload(
     State(backend): Shared,
+    uri: Uri,
     parameters: Parameters,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     no_parameters(parameters)?;
-    let body = body.map_err(|rejection| Refusal(rejection.status(), rejection.body_text()))?;
-    if !body.is_empty() {
-        let error = "/v1/stop takes no body; expected an empty request".to_owned();
-        return Err(Refusal(StatusCode::BAD_REQUEST, error));
+    no_body(&uri, body)?;
+    let result = off_the_loop(move || backend.reload()).await?;
+    match result {
+        Ok(report) => Ok(Json(report).into_response()),
+        Err(error) => Err(Refusal(StatusCode::CONFLICT, error)),
     }
+}
+
+async fn stop(
+    State(backend): Shared,
+    uri: Uri,
+    parameters: Parameters,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    no_parameters(parameters)?;
+    no_body(&uri, body)?;
     answer(move || {
         backend.stop();
         StopReport { stopping: true }
@@ -105,27 +118,39 @@ fn no_parameters(parameters: Parameters) -> Result<(), Refusal> {
     }
 }
 
-/// Runs a backend call, which may take locks or copy a million sessions, off the event loop.
+fn no_body(uri: &Uri, body: Result<Bytes, BytesRejection>) -> Result<(), Refusal> {
+    let body = body.map_err(|rejection| Refusal(rejection.status(), rejection.body_text()))?;
+    if body.is_empty() {
+        return Ok(());
+    }
+    let error = format!("{} takes no body; expected an empty request", uri.path());
+    Err(Refusal(StatusCode::BAD_REQUEST, error))
+}
+
 async fn answer<T: Serialize + Send + 'static>(
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Response, Refusal> {
-    match tokio::task::spawn_blocking(call).await {
-        Ok(report) => Ok(Json(report).into_response()),
-        Err(_) => {
-            let error = "the daemon failed to answer; its log says why".to_owned();
-            Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, error))
-        }
-    }
+    Ok(Json(off_the_loop(call).await?).into_response())
+}
+
+/// Runs a backend call, which may take locks or copy a million sessions, off the event loop.
+async fn off_the_loop<T: Send + 'static>(
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(call).await.map_err(|_| {
+        let error = "the daemon failed to answer; its log says why".to_owned();
+        Refusal(StatusCode::INTERNAL_SERVER_ERROR, error)
+    })
 }
 
 async fn unknown_path(uri: Uri) -> Refusal {
-    let paths = "/v1/version, /v1/stats, /v1/drops, /v1/sessions, /v1/stop";
+    let paths = "/v1/version, /v1/stats, /v1/drops, /v1/sessions, /v1/reload, /v1/stop";
     let error = format!("nothing at {:?}; expected one of: {paths}", uri.path());
     Refusal(StatusCode::NOT_FOUND, error)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {
-    let expected = if uri.path() == "/v1/stop" { "POST" } else { "GET" };
+    let expected = if matches!(uri.path(), "/v1/reload" | "/v1/stop") { "POST" } else { "GET" };
     let error = format!("{} does not take {method}; expected {expected}", uri.path());
     Refusal(StatusCode::METHOD_NOT_ALLOWED, error)
 }

@@ -19,6 +19,7 @@ use crate::report::{DropRow, SessionReport};
 #[derive(Default)]
 struct Daemon {
     stops: AtomicU32,
+    reloads: AtomicU32,
 }
 
 const SESSIONS: u64 = 2500;
@@ -61,6 +62,14 @@ impl Backend for Daemon {
             total: SESSIONS,
             next,
             sessions: (page.offset..end).map(session).collect(),
+        }
+    }
+
+    fn reload(&self) -> Result<ReloadReport, String> {
+        if self.reloads.fetch_add(1, Ordering::SeqCst) == 0 {
+            Ok(ReloadReport { changes: vec!["a weight".to_owned()] })
+        } else {
+            Err("seawall.toml:7: wrong; expected right".to_owned())
         }
     }
 
@@ -135,6 +144,11 @@ fn every_request_round_trips() {
         }
     }
     assert_eq!(all, (0..SESSIONS).map(session).collect::<Vec<_>>());
+
+    let changes = vec!["a weight".to_owned()];
+    assert_eq!(client.reload().unwrap(), ReloadReport { changes });
+    let refused = client.reload().unwrap_err().to_string();
+    assert!(refused.contains("seawall.toml:7: wrong; expected right"), "{refused}");
 
     assert_eq!(running.daemon.stops.load(Ordering::SeqCst), 0);
     assert!(client.stop().unwrap().stopping);
@@ -296,6 +310,9 @@ fn an_answer_under_way_survives_the_shutdown() {
         }
         fn sessions(&self, _: Page) -> SessionsReport {
             SessionsReport::default()
+        }
+        fn reload(&self) -> Result<ReloadReport, String> {
+            Ok(ReloadReport::default())
         }
         fn stop(&self) {
             self.0.lock().unwrap().take().unwrap().send(()).unwrap();

@@ -44,6 +44,12 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
+    /// Those problems, at least one.
+    pub(super) fn sorted(mut errors: Vec<ConfigError>) -> Self {
+        errors.sort_by_key(|error| error.line);
+        Self { errors }
+    }
+
     /// The problems, in the order of the file's lines.
     pub fn errors(&self) -> &[ConfigError] {
         &self.errors
@@ -109,13 +115,10 @@ impl<'s> Problems<'s> {
     }
 
     /// `value` when nothing was found wrong, else everything that was.
-    pub(super) fn into_result<T>(mut self, value: Option<T>) -> Result<T, ConfigErrors> {
+    pub(super) fn into_result<T>(self, value: Option<T>) -> Result<T, ConfigErrors> {
         match value {
             Some(value) if self.errors.is_empty() => Ok(value),
-            _ => {
-                self.errors.sort_by_key(|error| error.line);
-                Err(ConfigErrors { errors: self.errors })
-            }
+            _ => Err(ConfigErrors::sorted(self.errors)),
         }
     }
 }

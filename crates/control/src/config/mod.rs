@@ -8,6 +8,7 @@
 mod address_range;
 mod errors;
 mod parse;
+mod reload;
 mod secret_file;
 mod section;
 mod unsupported;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use address_range::{AddressRange, AddressRangeError};
 pub use errors::{ConfigError, ConfigErrors};
+pub use reload::Reload;
 pub use secret_file::{SECRET_MAX, SECRET_MIN, SharedSecret};
 pub use words::{Forwarding, Protocol, Scheduler};
 

@@ -1,17 +1,18 @@
 //! The proxy of a service is switched (SPEC A15).
 
-use seawall_engine::{Counter, Proxy};
+use seawall_engine::{Config, Counter, Proxy};
 use seawall_fastpath::Reason;
 use seawall_fastpath::cookie::EPOCH_MS;
 
 use crate::support::balancer::Setup;
 use crate::support::family::{Family, in_each_family};
 use crate::support::packet::{ACK, Opt, SYN, Segment};
-use crate::support::stage::{CLIENT_ISN, CLIENT_PORT, Stage, answer, data, syn_ack};
+use crate::support::stage::{CLIENT_ISN, CLIENT_PORT, Stage, all_options, answer, data, syn_ack};
 
 in_each_family! {
     switching_disturbs_neither_sessions_nor_handshakes,
     old_cookies_are_taken_as_long_as_they_live,
+    settings_change_under_way,
 }
 
 const OPTIONS: [Opt; 1] = [Opt::Mss(1460)];
@@ -84,4 +85,46 @@ fn old_cookies_are_taken_as_long_as_they_live(family: Family) {
         assert_eq!(stage.balancer.reason(Reason::TcpDrop), refused, "{wait}");
         assert_eq!(stage.balancer.reason(Reason::BadAck), 0);
     }
+}
+
+/// What a cookie in flight has promised stays, everything else is the new configuration's.
+fn settings_change_under_way(family: Family) {
+    let setup = Setup::of(family);
+    let mut stage = Stage::new(&setup);
+    let options_of = |stage: &mut Stage, port| {
+        let syn = stage.client_says(port, SYN, CLIENT_ISN, 0);
+        stage.client(&Segment { options: all_options(), ..syn });
+        stage.one_to_client().options
+    };
+    let before = options_of(&mut stage, CLIENT_PORT);
+    let init_mss = setup.config.init_mss - 100;
+    let config = Config { init_mss, window_scale: 3, ttl: 9, ..setup.config };
+    stage.balancer.engine.set_config(config);
+    let after = options_of(&mut stage, CLIENT_PORT);
+    let lower = |option: &Opt| match option {
+        Opt::Mss(mss) => Opt::Mss(mss - 100),
+        other => other.clone(),
+    };
+    let replaced: Vec<_> = before.iter().map(lower).collect();
+    assert_eq!(after, replaced, "the scale stays");
+
+    stage.balancer.engine.set_defer(0, true);
+    stage.round();
+    let bare = promised(&mut stage, CLIENT_PORT + 1);
+    stage.client(&bare);
+    stage.round();
+    assert_eq!(stage.balancer.reason(Reason::NullAck), 1);
+    stage.client(&data(&bare, 0, b"x"));
+    stage.round();
+    let syn = stage.one_to_server();
+    assert_eq!((syn.flags, syn.ttl), (SYN, 9));
+
+    for server in 0..setup.servers {
+        stage.balancer.engine.set_weight(0, server, 0);
+    }
+    stage.round();
+    let nobody =
+        Segment { options: OPTIONS.to_vec(), ..stage.client_says(CLIENT_PORT + 2, SYN, 7, 0) };
+    stage.client(&nobody);
+    assert_eq!(stage.balancer.reason(Reason::NoDestination), 1);
 }
