@@ -1,7 +1,7 @@
 //! A configuration changed under traffic (SPEC A15, D1). Needs root; `SEAWALL_REQUIRE_ROOT=1` makes
 //! a skip a failure.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use seawall_control::api::Client;
 use seawall_control::report::{RealServerReport, ServiceReport};
 use seawall_lab::daemon::{Daemon, DaemonSpec, SERVER_PORT, service};
 use seawall_lab::flood::Passes;
-use seawall_lab::http::{Connection, HttpServer, ServerSpec, Timeouts};
+use seawall_lab::http::{self, Connection, HttpServer, ServerSpec, Timeouts};
 use seawall_lab::load::{Limit, Load, LoadSpec};
 use seawall_lab::{Topology, TopologySpec, require};
 
@@ -45,9 +45,16 @@ impl Stage {
         Some(Self { daemon, spec, _servers: servers, _passes: passes, topology })
     }
 
-    /// Writes the configuration file as `self.spec` has it.
+    /// The configuration as `self.spec` has it.
+    fn config(&self) -> String {
+        self.spec.config(&self.topology, self.daemon.socket())
+    }
+
     fn write(&self) {
-        let config = self.spec.config(&self.topology, self.daemon.socket());
+        self.write_text(&self.config());
+    }
+
+    fn write_text(&self, config: &str) {
         std::fs::write(self.daemon.config(), config).unwrap();
     }
 
@@ -58,7 +65,11 @@ impl Stage {
 
     /// `seawall reload` after the file has been written; what it says.
     fn change(&self) -> String {
-        self.write();
+        self.change_to(&self.config())
+    }
+
+    fn change_to(&self, config: &str) -> String {
+        self.write_text(config);
         let output = self.reload();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
@@ -140,6 +151,79 @@ fn weights_change_and_sessions_stay() {
     assert_eq!(stage.change(), "nothing has changed");
 }
 
+/// The lines of a real server.
+fn server(address: &str) -> String {
+    let head = "\n[[service.real_server]]";
+    format!("{head}\naddress = \"{address}\"\nforwarding = \"fullnat\"\nweight = 1\n")
+}
+
+/// Those who remove a real server disturb nobody else's sessions, and not its own for good.
+#[test]
+fn real_servers_come_and_go() {
+    let Some(stage) = Stage::new() else { return };
+    let address = SocketAddr::new(stage.topology.servers[2].address(), SERVER_PORT).to_string();
+    let with = stage.config();
+    let without = with.replace(&server(&address), "");
+    assert_ne!(with, without);
+    let mut kept = stage.keep();
+    let names = ask_again(&mut kept);
+    let load = LoadSpec { threads: 4, ..LoadSpec::new(service(), Limit::Time(PATIENCE)) };
+    let load = Load::start(&stage.topology.client.namespace, load).unwrap();
+    for _ in 0..3 {
+        // Quiesced, so that no request is under way there when it goes.
+        let quiesced = with.replace(&server(&address), &server(&address).replace("= 1", "= 0"));
+        stage.change_to(&quiesced);
+        std::thread::sleep(Duration::from_millis(300));
+        let said = stage.change_to(&without);
+        assert_eq!(said, format!("service {}: real server {address} removed", service()));
+        assert_eq!(stage.service().real_servers.len(), 2);
+        let others = kept.iter_mut().zip(&names).filter(|(_, name)| name.as_deref() != Some("rs2"));
+        for (connection, name) in others {
+            assert_eq!(connection.get("/").unwrap().server, *name);
+        }
+        let new = ask_again(&mut stage.keep());
+        assert!(new.iter().all(|name| name.as_deref() != Some("rs2")), "{new:?}");
+        let said = stage.change_to(&with);
+        assert_eq!(said, format!("service {}: real server {address} new", service()));
+        assert_eq!(ask_again(&mut kept), names, "all are back where they were");
+        let new = ask_again(&mut stage.keep());
+        assert!(new.iter().any(|name| name.as_deref() == Some("rs2")), "{new:?}");
+    }
+    load.stop();
+    let report = load.finish();
+    assert!(report.succeeded() > 0);
+    assert_eq!(report.failed(), 0, "{:?}", report.example);
+}
+
+/// A service on a VIP of its own: the host has the address as long as the service is there.
+#[test]
+fn services_come_and_go_with_their_vips() {
+    let Some(stage) = Stage::new() else { return };
+    let vip: IpAddr = [10, 0, 0, 253].into();
+    let other = SocketAddr::new(vip, 80);
+    let has_vip = || {
+        let addresses = stage.topology.balancer.namespace.netlink(|n| n.addresses()).unwrap();
+        addresses.iter().any(|entry| entry.address == vip)
+    };
+    let one = stage.config();
+    let second = one.split_once("\n[[service]]").unwrap().1;
+    let two =
+        format!("{one}\n[[service]]{}", second.replace(&service().to_string(), &other.to_string()));
+    let mut kept = stage.keep();
+    for _ in 0..2 {
+        assert_eq!(stage.change_to(&two), format!("service {other}: new"));
+        assert!(has_vip());
+        let asked =
+            stage.topology.client.namespace.run(|| http::get(other, "/", &Timeouts::default()));
+        assert_eq!(asked.unwrap().status, 200);
+        ask_again(&mut kept);
+        assert_eq!(stage.change_to(&one), format!("service {other}: removed"));
+        assert!(!has_vip());
+        ask_again(&mut kept);
+        ask_again(&mut stage.keep());
+    }
+}
+
 /// SIGHUP does what the command does, and says so where the daemon logs.
 #[test]
 fn a_hangup_reloads() {
@@ -156,7 +240,7 @@ fn a_hangup_reloads() {
         assert!(Instant::now() < end, "{:?}, {:?}", stage.weights(), stage.daemon.log());
         std::thread::sleep(Duration::from_millis(20));
     }
-    std::fs::write(stage.daemon.config(), "nonsense").unwrap();
+    stage.write_text("nonsense");
     hang_up(&mut stage);
     let refused = || stage.daemon.log().unwrap().contains("not reloaded, nothing changed: ");
     while !refused() {
@@ -172,14 +256,16 @@ fn what_is_wrong_or_needs_a_new_start_changes_nothing() {
     let Some(mut stage) = Stage::new() else { return };
     let mut kept = stage.keep();
     stage.spec.weights = vec![2, 2, 2];
-    let good = stage.spec.config(&stage.topology, stage.daemon.socket());
+    let good = stage.config();
     for (text, message) in [
         (good.replace("weight = 2", "weight = -2"), "seawall.toml:"),
         (good.replace("max_sessions = 131072", "max_sessions = 4096"), "max_sessions has changed"),
-        (good.replace(":80\"", ":81\""), "is gone"),
+        (good.replace("192.168.7.103", "192.168.7.104"), "[[local_addresses]] has changed"),
+        // Added to a service, it would have no route.
+        (good.clone() + &server("203.0.113.1:80"), "203.0.113.1"),
     ] {
         assert_ne!(text, good);
-        std::fs::write(stage.daemon.config(), text).unwrap();
+        stage.write_text(&text);
         let output = stage.reload();
         assert!(!output.status.success());
         let said = String::from_utf8(output.stderr).unwrap();

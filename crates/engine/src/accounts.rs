@@ -24,7 +24,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.connections += other.connections;
         self.in_packets += other.in_packets;
         self.in_bytes += other.in_bytes;
@@ -79,14 +79,33 @@ pub(crate) struct Server {
     pub(crate) spec: RealServerSpec,
     active: u32,
     inactive: u32,
-    totals: Totals,
+    pub(crate) totals: Totals,
+    /// Only its sessions are left of it.
+    pub(crate) removed: bool,
+}
+
+impl Server {
+    pub(crate) fn new(spec: RealServerSpec) -> Self {
+        Self { spec, active: 0, inactive: 0, totals: Totals::default(), removed: false }
+    }
+
+    pub(crate) const fn sessions(&self) -> u32 {
+        self.active + self.inactive
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) spec: ServiceSpec,
-    scheduler: Box<dyn Scheduler>,
+    pub(crate) scheduler: Box<dyn Scheduler>,
+    /// By number, those included that have been removed.
     pub(crate) servers: Vec<Server>,
+    /// Numbers of those that are there, in the order in which they were added.
+    pub(crate) order: Vec<u32>,
+    /// Of real servers whose number has been given again.
+    pub(crate) gone: Totals,
+    /// Only its sessions are left of it.
+    pub(crate) removed: bool,
     candidates: Vec<Candidate>,
     /// Options that a real server has refused: `ServiceEntry::NO_*`.
     pub(crate) refused: u32,
@@ -132,7 +151,7 @@ impl<M: Memory> Engine<M> {
     #[must_use]
     pub fn session_count(&self) -> usize {
         let servers = self.services.iter().flat_map(|service| &service.servers);
-        servers.map(|server| (server.active + server.inactive) as usize).sum()
+        servers.map(|server| server.sessions() as usize).sum()
     }
 
     /// Every service as it is doing; looks at every live session.
@@ -151,24 +170,29 @@ impl<M: Memory> Engine<M> {
                 server.totals.add(&totals_of(slot));
             }
         }
-        for report in &mut reports {
+        for (report, service) in reports.iter_mut().zip(&self.services) {
             for server in &report.servers {
                 report.totals.add(&server.totals);
             }
+            let all = std::mem::take(&mut report.servers);
+            let there = all.into_iter().zip(&service.servers).filter(|(_, own)| !own.removed);
+            report.servers = there.map(|(server, _)| server).collect();
         }
-        reports
+        let there = reports.into_iter().zip(&self.services).filter(|(_, own)| !own.removed);
+        there.map(|(report, _)| report).collect()
     }
 
     /// Chooses a real server of `service`, never `excluded`.
     pub(crate) fn schedule(&mut self, service: u32, excluded: Option<u32>) -> Option<u32> {
         let service = self.services.get_mut(service as usize)?;
-        for (at, (candidate, server)) in
-            service.candidates.iter_mut().zip(&service.servers).enumerate()
-        {
-            candidate.weight = server.spec.weight;
-            candidate.excluded = excluded == Some(at as u32);
-        }
-        service.scheduler.schedule(&service.candidates).map(|at| at as u32)
+        service.candidates.clear();
+        let servers = &service.servers;
+        service.candidates.extend(service.order.iter().filter_map(|number| {
+            let weight = servers.get(*number as usize)?.spec.weight;
+            Some(Candidate { weight, excluded: excluded == Some(*number) })
+        }));
+        let at = service.scheduler.schedule(&service.candidates)?;
+        service.order.get(at).copied()
     }
 
     /// The real server's spec.
@@ -230,17 +254,15 @@ impl<M: Memory> Engine<M> {
 
 impl Service {
     pub(crate) fn new(spec: ServiceSpec) -> Self {
-        let servers: Vec<_> = spec
-            .real_servers
-            .iter()
-            .map(|spec| Server { spec: *spec, active: 0, inactive: 0, totals: Totals::default() })
-            .collect();
-        let candidates = vec![Candidate { weight: 0, excluded: false }; servers.len()];
+        let servers: Vec<_> = spec.real_servers.iter().map(|spec| Server::new(*spec)).collect();
         Self {
             scheduler: spec.scheduler.build(),
             spec,
+            order: (0..servers.len() as u32).collect(),
+            candidates: Vec::with_capacity(servers.len()),
             servers,
-            candidates,
+            gone: Totals::default(),
+            removed: false,
             refused: 0,
             cookie_epochs: 0,
             told: false,
@@ -255,7 +277,12 @@ impl Service {
             totals: server.totals,
         });
         let (spec, servers) = (self.spec.clone(), servers.collect());
-        ServiceReport { spec, servers, totals: Totals::default() }
+        ServiceReport { spec, servers, totals: self.gone }
+    }
+
+    /// Live sessions of all its real servers.
+    pub(crate) fn sessions(&self) -> u32 {
+        self.servers.iter().map(Server::sessions).sum()
     }
 }
 

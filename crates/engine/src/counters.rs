@@ -71,6 +71,8 @@ seawall_fastpath::counters! {
     Conflict, true, "conn_conflict",
         "Under NAT, the client already has a connection from that port to that real server through another service.",
         "Use FULLNAT, or give the services different real-server ports.";
+    ExpiredNoServer, false, "conn_expired_nodest",
+        "Sessions ended with their removed real server, by `expire_nodest_conn`.", "";
     IndexFull, true, "index_full",
         "The session index had no room.", "";
     VlanUnknown, true, "vlan_unknown",

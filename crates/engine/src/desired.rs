@@ -129,7 +129,7 @@ pub struct Secrets {
     pub cookie: Epoch,
 }
 
-/// Settings that hold for the engine's life.
+/// Settings; [`crate::Engine::set_config`] changes them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Bounds of the early-data store.
@@ -140,6 +140,8 @@ pub struct Config {
     pub syn_retry: u32,
     /// Repetitions that make an ACK storm (LVS: `synproxy_ack_storm_thresh`); 0 cuts none.
     pub ack_storm_threshold: u16,
+    /// Sessions end with the removal of their real server (LVS: `expire_nodest_conn`).
+    pub expire_nodest_conn: bool,
     /// Bits of [`seawall_fastpath::layout::switch`].
     pub switches: u32,
     /// Largest MSS that SYN/ACKs offer.

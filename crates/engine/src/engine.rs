@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use seawall_fastpath::cookie::Offer;
 use seawall_fastpath::layout::{
-    Ends, RecordHeader, RecordKind, Scales, ServiceEntry, Settings, Word, flag, switch,
+    Ends, RecordHeader, RecordKind, Scales, ServiceEntry, Word, flag, switch,
 };
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::packet::Packet;
@@ -14,6 +14,7 @@ use seawall_wire::SeqNumber;
 use seawall_wire::ethernet::MacAddr;
 
 use crate::accounts::{Counted, Service, Totals, totals_of};
+use crate::change::{change_flag, publish};
 use crate::counters::{Counter, Counters};
 use crate::desired::{Config, Desired, Forwarding, RealServerSpec, Secrets};
 use crate::epoch::Epoch;
@@ -33,18 +34,6 @@ pub enum Request {
     /// What [`Engine::service_entry`] gives for this service has changed.
     ServiceChanged(u32),
 }
-
-/// Whether SYNs are answered with cookies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Proxy {
-    /// They are.
-    On,
-    /// They go to a real server.
-    Off,
-}
-
-/// Epochs that may begin while a cookie lives.
-const COOKIE_EPOCHS: u32 = 2;
 
 /// Requests to resolve that wait at once; more are made again by the next connection.
 const MAX_REQUESTS: usize = 1024;
@@ -149,16 +138,17 @@ impl<M: Memory> Engine<M> {
         size_of::<Session>() + size_of::<Handshake>() + Wheel::BYTES_PER_TIMER + 16
     }
 
-    /// Where a service is.
+    /// Where a service is; `None` if there is none of that number.
     #[must_use]
     pub fn service_address(&self, service: u32) -> Option<Endpoint> {
-        self.services.get(service as usize).map(|service| service.spec.address)
+        let found = self.services.get(service as usize).filter(|found| !found.removed);
+        found.map(|service| service.spec.address)
     }
 
     /// What the packet path must know of a service.
     #[must_use]
     pub fn service_entry(&self, service: u32) -> Option<ServiceEntry> {
-        let found = self.services.get(service as usize)?;
+        let found = self.services.get(service as usize).filter(|found| !found.removed)?;
         let mut flags = found.refused;
         if found.spec.synproxy {
             flags |= ServiceEntry::SYNPROXY;
@@ -169,7 +159,7 @@ impl<M: Memory> Engine<M> {
         if found.spec.defer {
             flags |= ServiceEntry::DEFER;
         }
-        if found.servers.iter().any(|server| server.spec.weight > 0) {
+        if found.servers.iter().any(|server| !server.removed && server.spec.weight > 0) {
             flags |= ServiceEntry::USABLE;
         }
         Some(ServiceEntry { id: service, flags })
@@ -235,42 +225,6 @@ impl<M: Memory> Engine<M> {
         }
     }
 
-    /// Takes another configuration from now on. Cookies in flight promise the window scale, and
-    /// sessions go by the clock, so those two stay as they were. Timers that run are not shortened.
-    pub fn set_config(&mut self, config: Config) {
-        let Config { window_scale, timestamp_offset, .. } = self.config;
-        self.config = Config { window_scale, timestamp_offset, ..config };
-        publish(self.table.settings(), &self.config);
-    }
-
-    /// Sets whether only an ACK with data completes a handshake with a service (SPEC A5).
-    pub fn set_defer(&mut self, service: u32, defer: bool) {
-        let Some(found) = self.services.get_mut(service as usize) else { return };
-        found.spec.defer = defer;
-        self.request(Request::ServiceChanged(service));
-    }
-
-    /// Sets a real server's share of new connections. Its sessions go on, with 0 too.
-    pub fn set_weight(&mut self, service: u32, server: u32, weight: u32) {
-        let found = self.services.get_mut(service as usize);
-        if let Some(server) = found.and_then(|found| found.servers.get_mut(server as usize)) {
-            server.spec.weight = weight;
-            self.request(Request::ServiceChanged(service));
-        }
-    }
-
-    /// Switches a service's proxy. Its sessions go on, and so do handshakes that the proxy began:
-    /// their cookies are taken as long as they live (SPEC A15).
-    pub fn set_synproxy(&mut self, service: u32, proxy: Proxy) {
-        let Some(found) = self.services.get_mut(service as usize) else { return };
-        let on = proxy == Proxy::On;
-        if found.spec.synproxy && !on {
-            found.cookie_epochs = COOKIE_EPOCHS;
-        }
-        found.spec.synproxy = on;
-        self.request(Request::ServiceChanged(service));
-    }
-
     /// Tells the packet path that somebody takes what it punts.
     pub fn handle_heartbeat(&mut self, now: u64) {
         self.table.settings().heartbeat.store(now);
@@ -296,6 +250,11 @@ impl<M: Memory> Engine<M> {
             detail: header.detail,
             found: self.table.find(&packet.tuple),
         };
+        let new = matches!(kind, RecordKind::Accepted | RecordKind::Unproxied);
+        if new && self.service_address(header.service) != Some(packet.tuple.destination) {
+            // Removed while the record was on its way.
+            return self.count(Counter::NoDestination);
+        }
         match kind {
             RecordKind::Accepted => self.handle_accepted(now, &arrived),
             RecordKind::Embryo | RecordKind::FromClient => self.handle_client(now, &arrived),
@@ -341,15 +300,8 @@ impl<M: Memory> Engine<M> {
     /// would take what comes late for a segment that was lost.
     pub fn frames_sent(&mut self) {
         for (session, generation) in self.opening.drain(..) {
-            let Some(slot) = self.table.slot(session) else { continue };
-            // The packet path may change the state meanwhile, four times in a session's life.
-            while slot.generation.load() == generation {
-                let bits = slot.word.load();
-                let word = Word::from_bits(bits);
-                let open = Word { flags: word.flags & !flag::OPENING, ..word };
-                if slot.word.replace_if(bits, open.to_bits()) {
-                    break;
-                }
+            if let Some(slot) = self.table.slot(session) {
+                change_flag(slot, generation, flag::OPENING, false);
             }
         }
     }
@@ -555,13 +507,4 @@ impl<M: Memory> Engine<M> {
 /// The offer that an accepted ACK's record carries.
 pub(crate) const fn offer(detail: u32) -> Offer {
     Offer::from_byte(detail as u8)
-}
-
-/// Tells the packet path what of a configuration may change.
-fn publish(settings: &Settings, config: &Config) {
-    settings.switches.store(config.switches);
-    settings.init_mss.store(u32::from(config.init_mss));
-    settings.ttl.store(u32::from(config.ttl));
-    settings.ack_storm_threshold.store(u32::from(config.ack_storm_threshold));
-    settings.early_data.store(u32::try_from(config.store.bytes).unwrap_or(u32::MAX));
 }

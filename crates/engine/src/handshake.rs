@@ -44,6 +44,13 @@ pub(crate) struct Handshake {
     second_server: bool,
 }
 
+impl Handshake {
+    /// Nothing more is to be hoped for from the real server that has been asked.
+    pub(crate) const fn give_up(&mut self) {
+        self.retransmissions = u32::MAX;
+    }
+}
+
 impl<M: Memory> Engine<M> {
     /// An ACK with a valid cookie.
     pub(crate) fn handle_accepted(&mut self, now: u64, arrived: &Arrived<'_>) {
@@ -101,6 +108,13 @@ impl<M: Memory> Engine<M> {
         let Some(slot) = self.table.slot(index) else { return };
         let next = SeqNumber(slot.outbound.ack.load()).add(slot.f.load());
         self.say(index, Direction::Inbound, &Says::reset(next));
+    }
+
+    /// Resets the client of an established session with the next number it expects.
+    pub(crate) fn reset_established(&mut self, index: u32) {
+        let Some(slot) = self.table.slot(index) else { return };
+        let next = SeqNumber(slot.inbound.ack.load());
+        self.say(index, Direction::Outbound, &Says::reset(next));
     }
 
     fn accept(

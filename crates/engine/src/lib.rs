@@ -21,6 +21,7 @@
 //! - No input makes it panic; what it cannot use is counted and dropped.
 
 mod accounts;
+mod change;
 mod counters;
 mod desired;
 mod engine;
@@ -37,12 +38,13 @@ mod unproxied;
 mod wheel;
 
 pub use accounts::{ServerReport, ServiceReport, SessionReport, Totals};
+pub use change::Proxy;
 pub use counters::Counter;
 pub use desired::{
     Config, Desired, Forwarding, LocalPool, RealServerSpec, Secrets, ServiceSpec, StoreLimits,
     Timeouts,
 };
-pub use engine::{Engine, Proxy, Request};
+pub use engine::{Engine, Request};
 pub use epoch::{Epoch, SharedEpoch};
 pub use next_hops::{Gateway, Interface};
 pub use table::GRACE_MS;

@@ -8,7 +8,7 @@ use crate::embryo::{self, Admission};
 use crate::family::{Family, Ip, Shape, V4, V6, Version};
 use crate::layout::{
     AddressEntry, AddressKey, HEARTBEAT_LIMIT_MS, RecordHeader, RecordKind, ServiceEntry,
-    ServiceKey, Settings, Slot, switch,
+    ServiceKey, Settings, Slot, flag, switch,
 };
 use crate::packet::{self, Network, Packet};
 use crate::plan::{self, Owner, Plan};
@@ -304,14 +304,17 @@ fn forward<V: Family, F: Frame, T: Tables>(
     owner: &Owner,
 ) -> Decision {
     let Some(slot) = tables.slot(owner.slot) else { return Decision::drop(Reason::NotSetUp) };
+    let word = slot.state();
+    if owner.direction == Direction::Inbound && word.flags & flag::NO_SERVER != 0 {
+        return Decision::drop(Reason::NoServer);
+    }
     let threshold = settings.ack_storm_threshold.load();
     if storm::is_one_too_many(frame, packet, owner.direction, slot, threshold, now) {
         return Decision::drop(Reason::AckStorm);
     }
     let (hop, reason) = match owner.direction {
         Direction::Inbound
-            if packet.tcp.flags.contains(Flags::SYN)
-                && slot.state().state == TcpState::Established =>
+            if packet.tcp.flags.contains(Flags::SYN) && word.state == TcpState::Established =>
         {
             (slot.next_hop_in.load(), Reason::SynEstablished)
         }

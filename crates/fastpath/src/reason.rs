@@ -113,6 +113,9 @@ counters! {
         "A second SYN within a second on an established session.", "";
     AckStorm, Dropped, "synproxy_ackstorm",
         "A bare ACK of a loop in which both sides repeat themselves; dropping it ends the loop.", "";
+    NoServer, Dropped, "conn_nodest",
+        "A client's segment on a session whose real server has been removed.",
+        "Quiesce a real server with weight 0 before its removal, or set `expire_nodest_conn`.";
     RsForgot, Dropped, "synproxy_rs_forgot",
         "A real server refused a SYN on an established session that it had lost; the session was closed, and the client's next SYN starts anew.", "";
     OptionsMalformed, Dropped, "tcp_options_malformed",

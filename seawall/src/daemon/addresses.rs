@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use seawall_control::config::Config;
 use seawall_datapath::netlink::{Address, AddressSpec, Netlink, RouteKind};
+use seawall_fastpath::Addr;
 
 use super::interfaces::Interfaces;
 
@@ -19,13 +20,13 @@ impl Added {
     /// Adds what `config` needs and the host lacks, each to the interface that its subnet is on,
     /// or else the first.
     pub(super) fn add(
+        &mut self,
         config: &Config,
         interfaces: &Interfaces,
         netlink: &mut Netlink,
-    ) -> Result<Self> {
-        let mut added = Self::default();
+    ) -> Result<()> {
         if !config.manage_addresses {
-            return Ok(added);
+            return Ok(());
         }
         let mut present: HashSet<IpAddr> =
             netlink.addresses()?.into_iter().map(|address| address.address).collect();
@@ -50,9 +51,23 @@ impl Added {
             netlink
                 .add_address(&spec)
                 .with_context(|| format!("adding {address} to {}", link.name))?;
-            added.addresses.push(Address { link_index, address, prefix_len });
+            self.addresses.push(Address { link_index, address, prefix_len });
         }
-        Ok(added)
+        Ok(())
+    }
+
+    /// Removes an address, if we have added it.
+    pub(super) fn remove(&mut self, address: Addr, netlink: &mut Netlink) {
+        let is_it = |added: &Address| Addr::from(added.address) == address;
+        if let Some(at) = self.addresses.iter().position(is_it) {
+            delete(&self.addresses.swap_remove(at), netlink);
+        }
+    }
+}
+
+fn delete(address: &Address, netlink: &mut Netlink) {
+    if let Err(error) = netlink.delete_address(address) {
+        eprintln!("seawall: cannot remove {}: {error}", address.address);
     }
 }
 
@@ -60,9 +75,7 @@ impl Drop for Added {
     fn drop(&mut self) {
         let Ok(mut netlink) = Netlink::open() else { return };
         for address in &self.addresses {
-            if let Err(error) = netlink.delete_address(address) {
-                eprintln!("seawall: cannot remove {}: {error}", address.address);
-            }
+            delete(address, &mut netlink);
         }
     }
 }

@@ -4,6 +4,7 @@ mod addresses;
 mod backend;
 mod interfaces;
 mod keys;
+mod reload;
 mod reports;
 mod setup;
 
@@ -16,13 +17,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use seawall_control::api::{Backend, Server};
 use seawall_control::config::Config;
-use seawall_control::report::ReloadReport;
 use seawall_datapath::netlink::{Event, Link, Monitor, Neighbour, NeighbourKey, Netlink};
 use seawall_datapath::{
     Injector, Limits, Mode, Rings, SharedMemory, Signal, Signals, Sources, Waiter, Xdp, clock,
     requirements,
 };
-use seawall_engine::{Desired, Engine, Gateway, Proxy, Request};
+use seawall_engine::{Desired, Engine, Gateway, Request};
 use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey};
 use seawall_wire::ethernet::MacAddr;
 
@@ -67,7 +67,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
             println!("note: {} has no native XDP; the generic mode is slower", link.name);
         }
     }
-    let added = Added::add(&config, &interfaces, &mut netlink)?;
+    worker.added.add(&config, &interfaces, &mut netlink)?;
 
     let waiter = worker.waiter(&signals)?;
     let (remote, commands) = Remote::new(path, waiter.waker());
@@ -79,7 +79,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     println!("ready");
     let served = worker.serve(waiter, &mut signals, &commands, &reloading);
     // The addresses first: without XDP the kernel would answer for them, with resets.
-    drop(added);
+    drop(std::mem::take(&mut worker.added));
     drop(worker);
     drop(ended);
     drop(commands);
@@ -116,9 +116,19 @@ async fn async_end(end: Receiver<()>) {
     }
 }
 
+/// The engine's numbers for a service and its real servers, in the configuration's order.
+struct Placed {
+    service: u32,
+    servers: Vec<u32>,
+}
+
 struct Worker {
     /// What is served.
     config: Config,
+    /// Where; one for each service.
+    placed: Vec<Placed>,
+    /// Addresses that the host has from us.
+    added: Added,
     engine: Engine<SharedMemory>,
     xdp: Xdp,
     rings: Rings,
@@ -157,14 +167,21 @@ impl Worker {
                 xdp.set_address(&AddressKey(*address), &entry)?;
             }
         }
-        let vip = AddressEntry { flags: AddressEntry::VIP, port_min: 0, port_max: 0 };
         for service in &desired.services {
-            xdp.set_address(&AddressKey(service.address.address), &vip)?;
+            xdp.set_address(&AddressKey(service.address.address), &reload::VIP)?;
         }
         let engine_config = setup::engine_config(config, clocks.offset());
         let engine = Engine::new(memory, engine_config, desired, &secrets, now);
         let mut worker = Self {
             config: config.clone(),
+            placed: (0..)
+                .zip(&config.services)
+                .map(|(service, spec)| Placed {
+                    service,
+                    servers: (0..spec.real_servers.len() as u32).collect(),
+                })
+                .collect(),
+            added: Added::default(),
             engine,
             xdp,
             rings,
@@ -302,30 +319,6 @@ impl Worker {
             }
         }
         false
-    }
-
-    /// Takes the place of the configuration that is served (SPEC D1). What the packet path must know
-    /// follows in the next round.
-    fn reload(&mut self, new: Config) -> Result<ReloadReport, String> {
-        let reload = self.config.reload(new).map_err(|errors| errors.to_string())?;
-        let config = reload.config;
-        self.engine.set_config(setup::engine_config(&config, Now::read().offset()));
-        for (at, (old, new)) in self.config.services.iter().zip(&config.services).enumerate() {
-            let service = at as u32;
-            if old.synproxy != new.synproxy {
-                let proxy = if new.synproxy { Proxy::On } else { Proxy::Off };
-                self.engine.set_synproxy(service, proxy);
-            }
-            if old.defer != new.defer {
-                self.engine.set_defer(service, new.defer);
-            }
-            let servers = old.real_servers.iter().zip(&new.real_servers).enumerate();
-            for (at, (_, new)) in servers.filter(|(_, (old, new))| old.weight != new.weight) {
-                self.engine.set_weight(service, at as u32, new.weight.into());
-            }
-        }
-        self.config = config;
-        Ok(ReloadReport { changes: reload.changes })
     }
 
     /// Follows the kernel's interfaces and neighbours.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use address_range::{AddressRange, AddressRangeError};
 pub use errors::{ConfigError, ConfigErrors};
-pub use reload::Reload;
+pub use reload::{Place, Reload};
 pub use secret_file::{SECRET_MAX, SECRET_MIN, SharedSecret};
 pub use words::{Forwarding, Protocol, Scheduler};
 
@@ -166,13 +166,16 @@ pub struct TimeoutsConfig {
     pub last_ack: Duration,
 }
 
-/// `[policy]`: what is dropped before it reaches the host.
+/// `[policy]`: what is dropped before it reaches the host, and whose sessions end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyConfig {
     /// UDP to a VIP that has no UDP service on that port.
     pub defence_udp_drop: bool,
     /// IP fragments to a VIP.
     pub defence_ip_frag_drop: bool,
+    /// Whether sessions end with the removal of their real server, both ends being told (LVS
+    /// `expire_nodest_conn`); otherwise their clients' segments are dropped until it is back.
+    pub expire_nodest_conn: bool,
 }
 
 /// `[[local_addresses]]`: source addresses of FULLNAT.

@@ -1,33 +1,44 @@
 //! What a changed file means for a daemon that runs (SPEC D1).
 //!
-//! Some of what a file says can change under traffic, the rest only with a new start. Nothing is
+//! Most of what a file says can change under traffic, the rest only with a new start. Nothing is
 //! applied unless everything that differs can be.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::SocketAddr;
 
-use super::{Config, ConfigError, ConfigErrors, Protocol, RealServerConfig, ServiceConfig};
+use super::{Config, ConfigError, ConfigErrors, Protocol, ServiceConfig};
 
 const RESTART: &str = "restart the daemon to change it, or undo the change";
 
 /// A configuration that can take the place of another one while it is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reload {
-    /// The new configuration, its services and real servers in the old one's order.
+    /// The new configuration.
     pub config: Config,
+    /// Where each of its services has been.
+    pub services: Vec<Place>,
     /// What it changes, a line each; empty when nothing.
     pub changes: Vec<String>,
+}
+
+/// Where a service of a new configuration was in the old one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its place among the services; `None` if it is new.
+    pub service: Option<usize>,
+    /// The places of its real servers among those it had, likewise.
+    pub real_servers: Vec<Option<usize>>,
 }
 
 impl Config {
     /// How `new` can take this configuration's place at run time.
     ///
-    /// `[timeouts]`, `[policy]`, `[synproxy]` but for `wscale` and `secret_file`, `synproxy` and
-    /// `defer` of services and `weight` of real servers may differ, and the order of services and of
-    /// a service's real servers.
+    /// Services and real servers may differ in everything, and so may `[timeouts]`, `[policy]` and
+    /// `[synproxy]` but for `wscale` and `secret_file`.
     ///
     /// # Errors
-    /// Everything else that differs, with the line in the new file where it has one.
+    /// Everything else that differs.
     pub fn reload(&self, new: Self) -> Result<Reload, ConfigErrors> {
         let mut difference = Difference { new: &new, errors: Vec::new(), changes: Vec::new() };
         difference.of_the_whole(self);
@@ -35,7 +46,7 @@ impl Config {
         let services = difference.of_the_services(self);
         let Difference { errors, changes, .. } = difference;
         if errors.is_empty() {
-            Ok(Reload { config: Self { services, ..new }, changes })
+            Ok(Reload { config: new, services, changes })
         } else {
             Err(ConfigErrors::sorted(errors))
         }
@@ -49,9 +60,9 @@ struct Difference<'a> {
 }
 
 impl Difference<'_> {
-    fn refuse(&mut self, line: Option<usize>, message: impl Into<String>) {
+    fn refuse(&mut self, message: String) {
         let (file, remedy) = (self.new.file.clone(), RESTART.to_owned());
-        self.errors.push(ConfigError { file, line, message: message.into(), remedy });
+        self.errors.push(ConfigError { file, line: None, message, remedy });
     }
 
     /// What only a new start can change.
@@ -81,7 +92,7 @@ impl Difference<'_> {
             (pools(old) != pools(new), "[[local_addresses]]"),
         ] {
             if differs {
-                self.refuse(None, format!("{what} has changed"));
+                self.refuse(format!("{what} has changed"));
             }
         }
     }
@@ -104,84 +115,92 @@ impl Difference<'_> {
         }
     }
 
-    /// The new services in the old order.
-    fn of_the_services(&mut self, old: &Config) -> Vec<ServiceConfig> {
+    fn of_the_services(&mut self, old: &Config) -> Vec<Place> {
         let new = self.new;
-        let mut wanted: HashMap<(SocketAddr, Protocol), &ServiceConfig> =
-            new.services.iter().map(|service| (key(service), service)).collect();
-        let mut services = Vec::with_capacity(old.services.len());
-        for before in &old.services {
-            match wanted.remove(&key(before)) {
-                Some(service) => services.push(self.of_a_service(before, service)),
-                None => self.refuse(None, format!("service {} is gone", before.address)),
+        let before: HashMap<_, _> = places(old.services.iter().map(key));
+        let mut there = vec![false; old.services.len()];
+        let mut places = Vec::with_capacity(new.services.len());
+        for service in &new.services {
+            let at = before.get(&key(service)).copied();
+            if let Some(there) = at.and_then(|at| there.get_mut(at)) {
+                *there = true;
             }
+            let real_servers = match at.and_then(|at| old.services.get(at)) {
+                Some(before) => self.of_a_service(before, service),
+                None => {
+                    self.changes.push(format!("service {}: new", service.address));
+                    vec![None; service.real_servers.len()]
+                }
+            };
+            places.push(Place { service: at, real_servers });
         }
-        for service in new.services.iter().filter(|service| wanted.contains_key(&key(service))) {
-            self.refuse(Some(service.line), format!("service {} is new", service.address));
+        for (service, _) in old.services.iter().zip(there).filter(|(_, there)| !there) {
+            self.changes.push(format!("service {}: removed", service.address));
         }
-        services
+        places
     }
 
-    fn of_a_service(&mut self, old: &ServiceConfig, new: &ServiceConfig) -> ServiceConfig {
+    /// Where the real servers of `new` have been.
+    fn of_a_service(&mut self, old: &ServiceConfig, new: &ServiceConfig) -> Vec<Option<usize>> {
         let address = new.address;
+        let mut change = |what: String| self.changes.push(format!("service {address}: {what}"));
         let on = |on: bool| if on { "on" } else { "off" };
         if old.synproxy != new.synproxy {
-            self.changes.push(format!("service {address}: synproxy {}", on(new.synproxy)));
+            change(format!("synproxy {}", on(new.synproxy)));
         }
         if old.defer != new.defer {
-            self.changes.push(format!("service {address}: defer {}", on(new.defer)));
+            change(format!("defer {}", on(new.defer)));
         }
-        let pool = |service: &ServiceConfig| {
-            service.local_addresses.as_ref().map(|name| name.value.clone())
-        };
-        for (differs, what) in [
-            (old.scheduler != new.scheduler, "scheduler"),
-            (pool(old) != pool(new), "local_addresses"),
-        ] {
-            if differs {
-                self.refuse(Some(new.line), format!("{what} of service {address} has changed"));
+        if old.scheduler != new.scheduler {
+            change(format!("scheduler {}", new.scheduler));
+        }
+        if pool(old) != pool(new) {
+            change(format!("local_addresses {}", pool(new).unwrap_or("none")));
+        }
+        let before: HashMap<_, _> = places(old.real_servers.iter().map(|server| server.address));
+        let mut there = vec![false; old.real_servers.len()];
+        let mut places = Vec::with_capacity(new.real_servers.len());
+        for server in &new.real_servers {
+            let real = server.address;
+            let at = before.get(&real).copied();
+            places.push(at);
+            if let Some(there) = at.and_then(|at| there.get_mut(at)) {
+                *there = true;
             }
-        }
-        let mut wanted: HashMap<SocketAddr, &RealServerConfig> =
-            new.real_servers.iter().map(|server| (server.address, server)).collect();
-        let mut real_servers = Vec::with_capacity(old.real_servers.len());
-        for before in &old.real_servers {
-            let real = before.address;
-            let Some(server) = wanted.remove(&real) else {
-                self.refuse(
-                    Some(new.line),
-                    format!("real server {real} of service {address} is gone"),
-                );
+            let Some(before) = at.and_then(|at| old.real_servers.get(at)) else {
+                change(format!("real server {real} new"));
                 continue;
             };
-            if before.forwarding != server.forwarding {
-                self.refuse(
-                    Some(server.line),
-                    format!("forwarding of real server {real} has changed"),
-                );
-            }
             if before.weight != server.weight {
-                let weight = server.weight;
-                self.changes
-                    .push(format!("service {address}: real server {real} has weight {weight}"));
+                change(format!("real server {real} has weight {}", server.weight));
             }
-            real_servers.push(server.clone());
+            if before.forwarding != server.forwarding {
+                change(format!("real server {real} by {}", server.forwarding));
+            }
         }
-        for server in new.real_servers.iter().filter(|new| wanted.contains_key(&new.address)) {
-            self.refuse(Some(server.line), format!("real server {} is new", server.address));
+        for (server, _) in old.real_servers.iter().zip(there).filter(|(_, there)| !there) {
+            change(format!("real server {} removed", server.address));
         }
-        ServiceConfig { real_servers, ..new.clone() }
+        places
     }
+}
+
+fn places<K: Hash + Eq>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
+    keys.enumerate().map(|(at, key)| (key, at)).collect()
 }
 
 fn key(service: &ServiceConfig) -> (SocketAddr, Protocol) {
     (service.address, service.protocol)
 }
 
+fn pool(service: &ServiceConfig) -> Option<&str> {
+    service.local_addresses.as_ref().map(|name| name.value.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::parse;
-    use super::Config;
+    use super::{Config, Place};
 
     const FILE: &str = r#"interfaces = ["eth0", "eth1"]
 max_sessions = 4096
@@ -238,7 +257,11 @@ synproxy = "off"
         let moved = config(&format!("{head}[[service]]\n{second}[[service]]\n{first}"));
         let reload = config(FILE).reload(moved).unwrap();
         assert_eq!(reload.changes, [""; 0]);
-        assert_eq!(reload.config.services[0].address.port(), 80, "the old order");
+        let places = [
+            Place { service: Some(1), real_servers: vec![] },
+            Place { service: Some(0), real_servers: vec![Some(0), Some(1)] },
+        ];
+        assert_eq!(reload.services, places);
     }
 
     #[test]
@@ -267,7 +290,32 @@ synproxy = "off"
     }
 
     #[test]
-    fn what_needs_a_new_start_is_refused_with_its_line() {
+    fn services_and_real_servers_come_and_go() {
+        let reload = reload(&[
+            ("7.2:", "7.4:"),
+            (":443", ":444"),
+            ("\"rr\"", "\"wrr\""),
+            ("\"rr\"", "\"wrr\""),
+        ])
+        .unwrap();
+        let expected = [
+            "service 10.0.0.254:80: scheduler wrr",
+            "service 10.0.0.254:80: real server 192.168.7.4:8080 new",
+            "service 10.0.0.254:80: real server 192.168.7.2:8080 removed",
+            "service 10.0.0.254:444: new",
+            "service 10.0.0.254:443: removed",
+        ];
+        assert_eq!(reload.changes, expected);
+        let places = [
+            Place { service: Some(0), real_servers: vec![None, Some(1)] },
+            Place { service: None, real_servers: vec![] },
+        ];
+        assert_eq!(reload.services, places);
+        assert_eq!(reload.config.services[1].address.port(), 444);
+    }
+
+    #[test]
+    fn what_needs_a_new_start_is_refused() {
         for (from, to, message) in [
             ("\"eth1\"", "\"eth2\"", "t.toml: interfaces has changed"),
             ("4096", "8192", "t.toml: max_sessions has changed"),
@@ -275,16 +323,6 @@ synproxy = "off"
             ("max_", "manage_addresses = false\nmax_", "t.toml: manage_addresses has changed"),
             ("[[local", "[synproxy]\nwscale = 3\n[[local", "t.toml: [synproxy] wscale has changed"),
             ("[[local", "[api]\nsocket = \"/x\"\n[[local", "t.toml: [api] has changed"),
-            ("\"rr\"", "\"wrr\"", "t.toml:8: scheduler of service 10.0.0.254:80 has changed"),
-            (":443", ":444", "t.toml: service 10.0.0.254:443 is gone"),
-            (":443", ":444", "t.toml:25: service 10.0.0.254:444 is new"),
-            (
-                "7.3:",
-                "7.4:",
-                "t.toml:8: real server 192.168.7.3:8080 of service 10.0.0.254:80 is gone",
-            ),
-            ("7.3:", "7.4:", "t.toml:20: real server 192.168.7.4:8080 is new"),
-            ("\"fullnat\"", "\"nat\"", "t.toml:15: forwarding of real server 192.168.7.2:8080"),
         ] {
             let errors = reload(&[(from, to)]).unwrap_err();
             assert!(errors.contains(message), "{errors}\nlacks {message}");

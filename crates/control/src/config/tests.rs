@@ -112,7 +112,11 @@ fn defaults() {
         last_ack: seconds(30),
     };
     assert_eq!(config.timeouts, timeouts);
-    let policy = PolicyConfig { defence_udp_drop: true, defence_ip_frag_drop: true };
+    let policy = PolicyConfig {
+        defence_udp_drop: true,
+        defence_ip_frag_drop: true,
+        expire_nodest_conn: false,
+    };
     assert_eq!(config.policy, policy);
     assert!(config.not_yet_served().is_empty());
 }

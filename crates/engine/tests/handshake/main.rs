@@ -1,5 +1,6 @@
 //! The handshake with real servers against peers that follow a script (SPEC A4 to A12).
 
+mod change;
 mod early;
 mod limits;
 mod options;

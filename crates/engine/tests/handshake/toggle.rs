@@ -1,6 +1,6 @@
 //! The proxy of a service is switched (SPEC A15).
 
-use seawall_engine::{Config, Counter, Proxy};
+use seawall_engine::{Config, Counter, Proxy, RealServerSpec};
 use seawall_fastpath::Reason;
 use seawall_fastpath::cookie::EPOCH_MS;
 
@@ -119,8 +119,10 @@ fn settings_change_under_way(family: Family) {
     let syn = stage.one_to_server();
     assert_eq!((syn.flags, syn.ttl), (SYN, 9));
 
-    for server in 0..setup.servers {
-        stage.balancer.engine.set_weight(0, server, 0);
+    let servers = stage.balancer.engine.services().swap_remove(0).servers;
+    for (number, server) in (0..).zip(servers) {
+        let spec = RealServerSpec { weight: 0, ..server.spec };
+        stage.balancer.engine.set_server(0, number, spec);
     }
     stage.round();
     let nobody =

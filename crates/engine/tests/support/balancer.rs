@@ -91,6 +91,7 @@ impl Default for Setup {
                 syn_retry: 3,
                 switches: switch::SACK | switch::TIMESTAMP | reuse,
                 ack_storm_threshold: 10,
+                expire_nodest_conn: false,
                 init_mss: 1452,
                 window_scale: 7,
                 ttl: 63,
@@ -235,9 +236,18 @@ impl Balancer {
     }
 
     fn set_service(&mut self, service: u32) {
-        let address = self.engine.service_address(service).expect("a service");
-        let entry = self.engine.service_entry(service).expect("a service");
+        let address = self.engine.service_address(service);
+        let Some((address, entry)) = address.zip(self.engine.service_entry(service)) else {
+            return;
+        };
         self.tables.services.borrow_mut().insert(ServiceKey::tcp(address), entry);
+    }
+
+    /// Takes a service from XDP, as the daemon does when it is removed.
+    pub(crate) fn forget_service(&mut self, number: u16) {
+        let (vip, first_port) = self.setup.family.vip();
+        let address = Endpoint { address: vip.into(), port: first_port + number };
+        self.tables.services.borrow_mut().remove(&ServiceKey::tcp(address));
     }
 
     pub(crate) const fn now(&self) -> u64 {

@@ -23,7 +23,7 @@ pub use settings::{COOKIE_KEYS, CookieKey, HEARTBEAT_LIMIT_MS, Settings, switch}
 pub use slot::{Ends, Flow, NO_SCALE, Scales, Slot, Word, flag};
 
 /// Version of all the layouts together.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Where [`name::PROGRAMS`] holds [`name::PROGRAM_IPV6`].
 pub const IPV6_PROGRAM: u32 = 0;

@@ -23,6 +23,8 @@ pub mod flag {
     /// What the client sent before the real server accepted is not on its way yet: the engine sends
     /// it, and what the client sends now comes after it.
     pub const OPENING: u32 = 1 << 4;
+    /// Its real server has been removed; what the client sends has nowhere to go.
+    pub const NO_SERVER: u32 = 1 << 5;
 }
 
 /// State, flags and `d` in the one word that either side may change at any time.

@@ -1,0 +1,206 @@
+//! What an operator changes while traffic flows (SPEC A15, C4, D1).
+//!
+//! Services and real servers have numbers, which sessions carry. A number is given again only
+//! when no session has it. Whoever removes calls [`Engine::settle`] when all is removed and added:
+//! one walk over the sessions, however much has changed.
+//!
+//! As in IPVS, the sessions of a real server that has been removed stay: their client's segments are
+//! dropped until it is added again or they expire; with `expire_nodest_conn` they end at once.
+
+use seawall_fastpath::TcpState;
+use seawall_fastpath::layout::{Settings, Slot, Word, flag};
+use seawall_fastpath::native::Memory;
+
+use crate::accounts::{Counted, Server, Service};
+use crate::counters::Counter;
+use crate::desired::{Config, RealServerSpec, ServiceSpec};
+use crate::engine::{Engine, Request};
+use crate::scheduler::Kind;
+
+/// Whether SYNs are answered with cookies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proxy {
+    /// They are.
+    On,
+    /// They go to a real server.
+    Off,
+}
+
+/// Epochs that may begin while a cookie lives.
+const COOKIE_EPOCHS: u32 = 2;
+
+impl<M: Memory> Engine<M> {
+    /// Takes another configuration from now on. Cookies in flight promise the window scale, and
+    /// sessions go by the clock, so those two stay as they were. Timers that run are not shortened.
+    pub fn set_config(&mut self, config: Config) {
+        let Config { window_scale, timestamp_offset, .. } = self.config;
+        self.config = Config { window_scale, timestamp_offset, ..config };
+        publish(self.table.settings(), &self.config);
+    }
+
+    /// Adds a service without real servers, whatever `spec` lists; gives its number.
+    pub fn add_service(&mut self, spec: ServiceSpec) -> u32 {
+        let service = Service::new(ServiceSpec { real_servers: Vec::new(), ..spec });
+        let unused = self.services.iter().position(|old| old.removed && old.sessions() == 0);
+        let number = match unused.and_then(|at| Some((at, self.services.get_mut(at)?))) {
+            Some((at, place)) => {
+                *place = service;
+                at
+            }
+            None => {
+                self.services.push(service);
+                self.services.len() - 1
+            }
+        };
+        self.request(Request::ServiceChanged(number as u32));
+        number as u32
+    }
+
+    /// Removes a service and its real servers. The packet path must no longer have it.
+    pub fn remove_service(&mut self, service: u32) {
+        let Some(found) = self.services.get_mut(service as usize) else { return };
+        found.removed = true;
+        found.order.clear();
+        for server in &mut found.servers {
+            server.removed = true;
+        }
+    }
+
+    /// Switches a service's proxy. Its sessions go on, and so do handshakes that the proxy began:
+    /// their cookies are taken as long as they live (SPEC A15).
+    pub fn set_synproxy(&mut self, service: u32, proxy: Proxy) {
+        let Some(found) = self.services.get_mut(service as usize) else { return };
+        let on = proxy == Proxy::On;
+        if found.spec.synproxy && !on {
+            found.cookie_epochs = COOKIE_EPOCHS;
+        }
+        found.spec.synproxy = on;
+        self.request(Request::ServiceChanged(service));
+    }
+
+    /// Sets whether only an ACK with data completes a handshake with a service (SPEC A5).
+    pub fn set_defer(&mut self, service: u32, defer: bool) {
+        let Some(found) = self.services.get_mut(service as usize) else { return };
+        found.spec.defer = defer;
+        self.request(Request::ServiceChanged(service));
+    }
+
+    /// Has another scheduler choose, from its start.
+    pub fn set_scheduler(&mut self, service: u32, kind: Kind) {
+        if let Some(found) = self.services.get_mut(service as usize) {
+            found.spec.scheduler = kind;
+            found.scheduler = kind.build();
+        }
+    }
+
+    /// Takes the local addresses of new sessions from another pool.
+    pub fn set_pool(&mut self, service: u32, pool: Option<usize>) {
+        if let Some(found) = self.services.get_mut(service as usize) {
+            found.spec.pool = pool;
+        }
+    }
+
+    /// Adds a real server to a service, or one back that was removed; gives its number, `None` if
+    /// there is no such service.
+    pub fn add_server(&mut self, service: u32, spec: RealServerSpec) -> Option<u32> {
+        let found = self.services.get_mut(service as usize).filter(|found| !found.removed)?;
+        let returns = |old: &Server| old.removed && old.spec.address == spec.address;
+        let unused = |old: &Server| old.removed && old.sessions() == 0;
+        let servers = &found.servers;
+        let place = servers.iter().position(returns).or_else(|| servers.iter().position(unused));
+        let at = match place.and_then(|at| Some((at, found.servers.get_mut(at)?))) {
+            Some((at, old)) => {
+                if old.spec.address == spec.address {
+                    (old.spec, old.removed) = (spec, false);
+                } else {
+                    found.gone.add(&std::mem::replace(old, Server::new(spec)).totals);
+                }
+                at
+            }
+            None => {
+                found.servers.push(Server::new(spec));
+                found.servers.len() - 1
+            }
+        };
+        found.order.push(at as u32);
+        self.request(Request::ServiceChanged(service));
+        Some(at as u32)
+    }
+
+    /// Sets a real server's weight, forwarding and next hop. Its sessions go on, with weight 0
+    /// too; forwarding is that of new ones. The address stays as it is.
+    pub fn set_server(&mut self, service: u32, server: u32, spec: RealServerSpec) {
+        let found = self.services.get_mut(service as usize);
+        if let Some(server) = found.and_then(|found| found.servers.get_mut(server as usize)) {
+            server.spec = RealServerSpec { address: server.spec.address, ..spec };
+            self.request(Request::ServiceChanged(service));
+        }
+    }
+
+    /// Removes a real server: no new session comes to it.
+    pub fn remove_server(&mut self, service: u32, server: u32) {
+        let Some(found) = self.services.get_mut(service as usize) else { return };
+        if let Some(server) = found.servers.get_mut(server as usize) {
+            server.removed = true;
+        }
+        found.order.retain(|at| *at != server);
+        self.request(Request::ServiceChanged(service));
+    }
+
+    /// Tells the sessions which of their real servers are there. Looks at every live one.
+    pub fn settle(&mut self, now: u64) {
+        for index in 0..self.sessions.len() as u32 {
+            let Some(session) = self.sessions.get_mut(index as usize) else { continue };
+            if session.counted == Counted::Not {
+                continue;
+            }
+            let server = self
+                .services
+                .get(session.service as usize)
+                .and_then(|service| service.servers.get(session.server as usize));
+            let removed = server.is_none_or(|server| server.removed);
+            let Some(slot) = self.table.slot(index) else { continue };
+            if slot.state().state != TcpState::SynSent {
+                let expire = removed && self.config.expire_nodest_conn;
+                if expire {
+                    self.expire(now, index);
+                } else {
+                    change_flag(slot, slot.generation.load(), flag::NO_SERVER, removed);
+                }
+            } else if removed && let Some(handshake) = session.handshake.as_deref_mut() {
+                handshake.give_up();
+                self.wheel.arm(index, now);
+            }
+        }
+    }
+
+    /// Ends a session whose real server is gone, and tells both ends.
+    fn expire(&mut self, now: u64, index: u32) {
+        self.count(Counter::ExpiredNoServer);
+        self.reset_real_server(index);
+        self.reset_established(index);
+        self.retire(now, index);
+    }
+}
+
+/// Sets or clears a flag of a session, while it is of that generation.
+pub(crate) fn change_flag(slot: &Slot, generation: u32, flag: u32, on: bool) {
+    // The packet path may change the state meanwhile, a few times in a session's life.
+    while slot.generation.load() == generation {
+        let bits = slot.word.load();
+        let word = Word::from_bits(bits);
+        let flags = if on { word.flags | flag } else { word.flags & !flag };
+        if flags == word.flags || slot.word.replace_if(bits, Word { flags, ..word }.to_bits()) {
+            break;
+        }
+    }
+}
+
+/// Tells the packet path what of a configuration may change.
+pub(crate) fn publish(settings: &Settings, config: &Config) {
+    settings.switches.store(config.switches);
+    settings.init_mss.store(u32::from(config.init_mss));
+    settings.ttl.store(u32::from(config.ttl));
+    settings.ack_storm_threshold.store(u32::from(config.ack_storm_threshold));
+    settings.early_data.store(u32::try_from(config.store.bytes).unwrap_or(u32::MAX));
+}

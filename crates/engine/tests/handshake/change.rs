@@ -1,0 +1,177 @@
+//! Services and real servers that come and go under traffic (SPEC C4, D1).
+
+use seawall_engine::{Config, Counter, RealServerSpec};
+use seawall_fastpath::Reason;
+
+use crate::support::balancer::Setup;
+use crate::support::family::{Family, in_each_family};
+use crate::support::packet::{ACK, RST, SYN, Segment};
+use crate::support::stage::{CLIENT_PORT, SERVER_ISN, Stage, all_options, answer, data, syn_ack};
+
+in_each_family! {
+    sessions_of_a_removed_real_server_wait_for_it,
+    sessions_end_with_their_real_server_if_wanted,
+    a_handshake_moves_on_when_its_real_server_goes,
+    a_removed_service_takes_nobody_and_its_number_waits,
+    a_number_is_given_again_only_without_sessions,
+    round_robin_goes_by_the_order_of_addition,
+}
+
+/// An established session; the client's first segment, the SYN that its real server had, and the
+/// real server's number.
+fn establish(stage: &mut Stage, port: u16) -> (Segment, Segment, u32) {
+    let (first, syn) = stage.open(port, all_options());
+    stage.server(&syn_ack(&syn, all_options()));
+    stage.round();
+    stage.to_servers.clear();
+    let server = stage.family.server_number(syn.destination.0);
+    (first, syn, server)
+}
+
+fn spec(stage: &Stage, server: usize) -> RealServerSpec {
+    stage.balancer.engine.services()[0].servers[server].spec
+}
+
+/// IPVS without `expire_nodest_conn`: dropped until it is back, as after a health checker's mistake.
+fn sessions_of_a_removed_real_server_wait_for_it(family: Family) {
+    let mut stage = Stage::new(&Setup::of(family));
+    let (first, syn, server) = establish(&mut stage, CLIENT_PORT);
+    let (other, _, another) = establish(&mut stage, CLIENT_PORT + 1);
+    assert_ne!(server, another);
+    let removed = spec(&stage, server as usize);
+    stage.balancer.engine.remove_server(0, server);
+    stage.balancer.engine.settle(stage.balancer.now());
+    stage.round();
+
+    stage.client(&data(&first, 0, b"lost"));
+    assert!(stage.to_servers.is_empty());
+    assert_eq!(stage.balancer.reason(Reason::NoServer), 1);
+    let says = answer(&syn, ACK, SERVER_ISN.wrapping_add(1), syn.seq.wrapping_add(1));
+    stage.server(&Segment { payload: b"still".to_vec(), ..says });
+    assert_eq!(stage.one_to_client().payload, b"still", "it may finish what it says");
+    stage.client(&data(&other, 0, b"here"));
+    assert_eq!(stage.one_to_server().payload, b"here");
+    for port in 2..6 {
+        let (_, syn) = stage.open(CLIENT_PORT + port, all_options());
+        assert_eq!(stage.family.server_number(syn.destination.0), another);
+    }
+    let report = stage.balancer.engine.services().swap_remove(0);
+    assert_eq!(report.servers.len(), 1);
+    assert_eq!(report.totals.connections, 6, "what the removed one had, too");
+
+    assert_eq!(stage.balancer.engine.add_server(0, removed), Some(server), "its old number");
+    stage.balancer.engine.settle(stage.balancer.now());
+    stage.client(&data(&first, 0, b"again"));
+    assert_eq!(stage.one_to_server().payload, b"again");
+}
+
+fn sessions_end_with_their_real_server_if_wanted(family: Family) {
+    let mut setup = Setup::of(family);
+    setup.config = Config { expire_nodest_conn: true, ..setup.config };
+    let mut stage = Stage::new(&setup);
+    let (first, syn, server) = establish(&mut stage, CLIENT_PORT);
+    stage.balancer.engine.remove_server(0, server);
+    stage.balancer.engine.settle(stage.balancer.now());
+    stage.round();
+    let reset = stage.one_to_client();
+    assert_eq!((reset.flags, reset.seq), (RST, first.ack));
+    let reset = stage.one_to_server();
+    assert_eq!((reset.flags, reset.seq), (RST, syn.seq.wrapping_add(1)));
+    assert_eq!(stage.balancer.engine.counter(Counter::ExpiredNoServer), 1);
+    stage.balancer.assert_empty();
+}
+
+/// Nothing of a client's is lost that has not reached a real server.
+fn a_handshake_moves_on_when_its_real_server_goes(family: Family) {
+    let mut stage = Stage::new(&Setup::of(family));
+    let (first, syn) = stage.open(CLIENT_PORT, all_options());
+    stage.client(&data(&first, 0, b"early"));
+    stage.round();
+    let server = stage.family.server_number(syn.destination.0);
+    stage.balancer.engine.remove_server(0, server);
+    stage.balancer.engine.settle(stage.balancer.now());
+    // A tick of the timers.
+    stage.pass(64);
+    let sent: Vec<_> = stage.to_servers.drain(..).collect();
+    let [reset, again] = &sent[..] else { panic!("{sent:#?}") };
+    assert_eq!((reset.flags, reset.destination), (RST, syn.destination));
+    assert_eq!(again.flags, SYN);
+    assert_ne!(again.destination, syn.destination);
+    stage.server(&syn_ack(again, all_options()));
+    stage.round();
+    let payload: Vec<u8> = stage.to_servers.drain(..).flat_map(|sent| sent.payload).collect();
+    assert_eq!(payload, b"early");
+    assert!(stage.to_client.is_empty());
+
+    // And when there is no other, the client is told.
+    let (_, syn) = stage.open(CLIENT_PORT + 1, all_options());
+    let server = stage.family.server_number(syn.destination.0);
+    stage.balancer.engine.remove_server(0, server);
+    stage.balancer.engine.settle(stage.balancer.now());
+    // A tick of the timers.
+    stage.pass(64);
+    assert_eq!(stage.one_to_client().flags & RST, RST);
+}
+
+fn a_removed_service_takes_nobody_and_its_number_waits(family: Family) {
+    let mut stage = Stage::new(&Setup::of(family));
+    let (first, ..) = establish(&mut stage, CLIENT_PORT);
+    let spec = stage.balancer.engine.services().swap_remove(0).spec;
+    // Accepted, and on its way to the engine.
+    let syn = stage.client_says(CLIENT_PORT + 1, SYN, 7, 0);
+    stage.client(&syn);
+    let cookie = stage.one_to_client();
+    let ack = stage.client_says(CLIENT_PORT + 1, ACK, cookie.ack, cookie.seq.wrapping_add(1));
+    stage.client(&ack);
+    stage.balancer.engine.remove_service(0);
+    stage.balancer.forget_service(0);
+    stage.balancer.engine.settle(stage.balancer.now());
+    stage.round();
+    assert!(stage.to_servers.is_empty());
+    assert_eq!(stage.balancer.engine.counter(Counter::NoDestination), 1);
+    assert_eq!(stage.balancer.engine.services(), []);
+    assert_eq!(stage.balancer.engine.service_entry(0), None);
+    assert_eq!(stage.balancer.engine.session_count(), 1);
+    stage.client(&data(&first, 0, b"lost"));
+    assert!(stage.to_servers.is_empty());
+
+    assert_eq!(stage.balancer.engine.add_service(spec.clone()), 1, "0 still has a session");
+    stage.balancer.engine.remove_service(1);
+    stage.pass(1_000_000);
+    assert_eq!(stage.balancer.engine.session_count(), 0);
+    assert_eq!(stage.balancer.engine.add_service(spec), 0);
+    assert_eq!(stage.balancer.engine.services()[0].servers, [], "none that was not added");
+}
+
+fn a_number_is_given_again_only_without_sessions(family: Family) {
+    let mut stage = Stage::new(&Setup { servers: 3, ..Setup::of(family) });
+    let (_, _, server) = establish(&mut stage, CLIENT_PORT);
+    let specs: Vec<_> = (0..3).map(|server| spec(&stage, server)).collect();
+    let unused = (0..3).find(|number| *number != server).expect("three");
+    let engine = &mut stage.balancer.engine;
+    engine.remove_server(0, server);
+    engine.remove_server(0, unused);
+    let mut new = specs[0];
+    new.address.port += 1;
+    assert_eq!(engine.add_server(0, new), Some(unused));
+    new.address.port += 1;
+    assert_eq!(engine.add_server(0, new), Some(3));
+    assert_eq!(engine.add_server(0, specs[server as usize]), Some(server), "itself");
+    assert_eq!(engine.add_server(9, new), None);
+}
+
+fn round_robin_goes_by_the_order_of_addition(family: Family) {
+    let mut stage = Stage::new(&Setup { servers: 3, ..Setup::of(family) });
+    let first = spec(&stage, 0);
+    stage.balancer.engine.remove_server(0, 0);
+    assert_eq!(stage.balancer.engine.add_server(0, first), Some(0));
+    stage.balancer.engine.settle(stage.balancer.now());
+    stage.round();
+    let chosen: Vec<_> = (0..6)
+        .map(|port| {
+            let (_, syn) = stage.open(CLIENT_PORT + port, all_options());
+            stage.family.server_number(syn.destination.0)
+        })
+        .collect();
+    assert_eq!(chosen, [1, 2, 0, 1, 2, 0]);
+}

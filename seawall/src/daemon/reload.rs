@@ -1,0 +1,135 @@
+//! Another configuration takes the place of the one that is served (SPEC D1).
+
+use std::collections::HashSet;
+
+use anyhow::{Context, Result};
+use seawall_control::config::{Config, Place, Reload, ServiceConfig};
+use seawall_control::report::ReloadReport;
+use seawall_datapath::clock;
+use seawall_engine::{Proxy, RealServerSpec, ServiceSpec};
+use seawall_fastpath::Addr;
+use seawall_fastpath::layout::{AddressEntry, AddressKey, ServiceKey};
+
+use super::keys::Now;
+use super::{Placed, Worker, setup};
+
+/// What XDP must know of a VIP.
+pub(super) const VIP: AddressEntry =
+    AddressEntry { flags: AddressEntry::VIP, port_min: 0, port_max: 0 };
+
+impl Worker {
+    /// Serves `new` from now on. Sessions go on; what the packet path must know follows in the next
+    /// round.
+    ///
+    /// # Errors
+    /// What is wrong with it on this machine, or needs a new start; then nothing has changed.
+    pub(super) fn reload(&mut self, new: Config) -> Result<ReloadReport, String> {
+        let Reload { config, services, changes } =
+            self.config.reload(new).map_err(|errors| errors.to_string())?;
+        let specs = self.specs(&config).map_err(|error| format!("{error:#}"))?;
+        if let Err(error) = self.add_addresses(&config) {
+            self.drop_addresses(&vips(&config) - &vips(&self.config));
+            return Err(format!("{error:#}"));
+        }
+        self.engine.set_config(setup::engine_config(&config, Now::read().offset()));
+        self.remove_services(&services);
+        let places = specs.iter().zip(&config.services).zip(&services);
+        let placed: Vec<_> =
+            places.map(|((spec, service), place)| self.place(spec, service, place)).collect();
+        self.placed = placed;
+        if !changes.is_empty() {
+            self.engine.settle(clock::monotonic_ms());
+        }
+        let old = std::mem::replace(&mut self.config, config);
+        self.drop_addresses(&vips(&old) - &vips(&self.config));
+        // Neighbours of the kernel's that only now are next hops of ours.
+        self.overrun = true;
+        Ok(ReloadReport { changes })
+    }
+
+    /// The services of `config` with their next hops.
+    fn specs(&mut self, config: &Config) -> Result<Vec<ServiceSpec>> {
+        let gateways = setup::gateways(config, &self.interfaces, &mut self.netlink)?;
+        let mut specs = setup::services(config)?;
+        for (spec, gateways) in specs.iter_mut().zip(gateways) {
+            for (server, gateway) in spec.real_servers.iter_mut().zip(gateways) {
+                server.next_hop = self.engine.next_hop(gateway).context("too many next hops")?;
+            }
+        }
+        Ok(specs)
+    }
+
+    /// Adds the VIPs that are new: XDP has them first, or the kernel would answer for them.
+    fn add_addresses(&mut self, config: &Config) -> Result<()> {
+        for address in vips(config) {
+            self.xdp.set_address(&AddressKey(address), &VIP)?;
+        }
+        self.added.add(config, &self.interfaces, &mut self.netlink)
+    }
+
+    fn drop_addresses(&mut self, vips: HashSet<Addr>) {
+        for address in vips {
+            self.added.remove(address, &mut self.netlink);
+            // It is there, unless setting it is what has failed.
+            let _ = self.xdp.remove_address(&AddressKey(address));
+        }
+    }
+
+    /// Removes the services that no new one has been.
+    fn remove_services(&mut self, places: &[Place]) {
+        let mut there = vec![false; self.placed.len()];
+        for place in places.iter().filter_map(|place| place.service) {
+            there[place] = true;
+        }
+        let all = self.config.services.iter().zip(&self.placed).zip(there);
+        for ((service, placed), _) in all.filter(|(_, there)| !there) {
+            // It has been set at start or in a round since.
+            let _ = self.xdp.remove_service(&ServiceKey::tcp(service.address.into()));
+            self.engine.remove_service(placed.service);
+        }
+    }
+
+    /// Puts a service where it belongs; gives its numbers.
+    fn place(&mut self, spec: &ServiceSpec, new: &ServiceConfig, place: &Place) -> Placed {
+        let before = place.service.map(|at| (&self.config.services[at], &self.placed[at]));
+        let (service, servers) = match before {
+            None => (self.engine.add_service(spec.clone()), Vec::new()),
+            Some((old, placed)) => {
+                let service = placed.service;
+                if old.synproxy != new.synproxy {
+                    let proxy = if new.synproxy { Proxy::On } else { Proxy::Off };
+                    self.engine.set_synproxy(service, proxy);
+                }
+                if old.defer != new.defer {
+                    self.engine.set_defer(service, new.defer);
+                }
+                if old.scheduler != new.scheduler {
+                    self.engine.set_scheduler(service, spec.scheduler);
+                }
+                self.engine.set_pool(service, spec.pool);
+                (service, placed.servers.clone())
+            }
+        };
+        let mut there = vec![false; servers.len()];
+        for at in place.real_servers.iter().flatten() {
+            there[*at] = true;
+        }
+        for (server, _) in servers.iter().zip(there).filter(|(_, there)| !there) {
+            self.engine.remove_server(service, *server);
+        }
+        let mut put = |(spec, at): (&RealServerSpec, &Option<usize>)| match at {
+            Some(at) => {
+                self.engine.set_server(service, servers[*at], *spec);
+                Some(servers[*at])
+            }
+            None => self.engine.add_server(service, *spec),
+        };
+        let servers = spec.real_servers.iter().zip(&place.real_servers);
+        let servers = servers.filter_map(&mut put).collect();
+        Placed { service, servers }
+    }
+}
+
+fn vips(config: &Config) -> HashSet<Addr> {
+    config.services.iter().map(|service| service.address.ip().into()).collect()
+}
