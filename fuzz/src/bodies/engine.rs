@@ -44,7 +44,7 @@ pub(crate) fn engine(data: &[u8]) {
     let mut run = Run { stage: Stage::new(&setup), setup, clients: Default::default() };
     while !input.is_empty() {
         let at = input.below(CLIENTS);
-        match input.below(16) {
+        match input.below(17) {
             0..=2 => run.connect(at, &mut input),
             3 | 4 => run.answers(at, &mut input),
             5 => run.act(at, true, Act::Data),
@@ -57,6 +57,7 @@ pub(crate) fn engine(data: &[u8]) {
             12 => run.stage.balancer.answers ^= run.setup.servers > 1,
             13 => run.far_off(at, &mut input),
             14 => run.anything(&mut input),
+            15 => run.operator(&mut input),
             _ => run.syn_only(at, &mut input),
         }
         run.check();
@@ -169,6 +170,27 @@ impl Run {
             server_isn: 0,
             early_fin: false,
         });
+    }
+
+    /// A real server is removed and added again in one reload, and a service comes and goes:
+    /// nobody notices.
+    fn operator(&mut self, input: &mut Input<'_>) {
+        let now = self.now();
+        let engine = &mut self.stage.balancer.engine;
+        let report = engine.services().swap_remove(0);
+        let at = input.below(report.servers.len());
+        let (server, spec) = (at as u32, report.servers[at].spec);
+        engine.remove_server(0, server);
+        assert_eq!(engine.add_server(0, spec), Some(server));
+        let mut other = report.spec;
+        other.address.port += 1;
+        let number = engine.add_service(other);
+        assert_eq!(number, 1);
+        let new = engine.add_server(number, spec);
+        assert_eq!(new, Some(0));
+        engine.settle(now);
+        engine.remove_service(number);
+        engine.settle(now);
     }
 
     /// A forwarded SYN is a packet of the session.
