@@ -186,8 +186,11 @@ fn real_servers_come_and_go() {
         let said = stage.change_to(&with);
         assert_eq!(said, format!("service {}: real server {address} new", service()));
         assert_eq!(ask_again(&mut kept), names, "all are back where they were");
-        let new = ask_again(&mut stage.keep());
-        assert!(new.iter().any(|name| name.as_deref() == Some("rs2")), "{new:?}");
+        // The load takes turns too: each connection has its chance of one in three.
+        let is_back = (0..20).any(|_| {
+            ask_again(&mut stage.keep()).iter().any(|name| name.as_deref() == Some("rs2"))
+        });
+        assert!(is_back, "160 new connections, none to the one that is back");
     }
     load.stop();
     let report = load.finish();

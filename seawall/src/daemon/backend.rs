@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use seawall_control::api::Backend;
+use seawall_control::api::{Backend, Declined};
 use seawall_control::config::Config;
 use seawall_control::report::{DropsReport, Page, ReloadReport, SessionsReport, StatsReport};
 use seawall_datapath::Waker;
@@ -18,7 +18,7 @@ pub(super) enum Command {
     Drops(Sender<DropsReport>),
     Sessions(Page, Sender<SessionsReport>),
     /// A file that has been read.
-    Reload(Box<Config>, Sender<Result<ReloadReport, String>>),
+    Reload(Box<Config>, Sender<Result<ReloadReport, Declined>>),
     Stop,
 }
 
@@ -37,32 +37,32 @@ impl Remote {
         (Self { config: config.to_owned(), commands, waker }, receiver)
     }
 
-    fn ask<A>(&self, command: impl FnOnce(Sender<A>) -> Command) -> Option<A> {
+    fn ask<A>(&self, command: impl FnOnce(Sender<A>) -> Command) -> Result<A, Declined> {
         let (answer, receiver) = channel();
         // A worker that has ended answers nothing, and the daemon is about to end.
         let _ = self.commands.send(command(answer));
         self.waker.wake();
-        receiver.recv_timeout(PATIENCE).ok()
+        receiver.recv_timeout(PATIENCE).map_err(|_| Declined::NoAnswer)
     }
 }
 
 impl Backend for Remote {
-    fn stats(&self) -> StatsReport {
-        self.ask(Command::Stats).unwrap_or_default()
+    fn stats(&self) -> Result<StatsReport, Declined> {
+        self.ask(Command::Stats)
     }
 
-    fn drops(&self) -> DropsReport {
-        self.ask(Command::Drops).unwrap_or_default()
+    fn drops(&self) -> Result<DropsReport, Declined> {
+        self.ask(Command::Drops)
     }
 
-    fn sessions(&self, page: Page) -> SessionsReport {
-        self.ask(|answer| Command::Sessions(page, answer)).unwrap_or_default()
+    fn sessions(&self, page: Page) -> Result<SessionsReport, Declined> {
+        self.ask(|answer| Command::Sessions(page, answer))
     }
 
-    fn reload(&self) -> Result<ReloadReport, String> {
-        let config = Config::load(&self.config).map_err(|errors| errors.to_string())?;
-        self.ask(|answer| Command::Reload(Box::new(config), answer))
-            .unwrap_or_else(|| Err("the daemon is about to end".to_owned()))
+    fn reload(&self) -> Result<ReloadReport, Declined> {
+        let config = Config::load(&self.config);
+        let config = config.map_err(|errors| Declined::Refused(errors.to_string()))?;
+        self.ask(|answer| Command::Reload(Box::new(config), answer))?
     }
 
     fn stop(&self) {

@@ -15,7 +15,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use seawall_control::api::{Backend, Server};
+use seawall_control::api::{Backend, Declined, Server};
 use seawall_control::config::Config;
 use seawall_datapath::netlink::{Event, Link, Monitor, Neighbour, NeighbourKey, Netlink};
 use seawall_datapath::{
@@ -101,7 +101,11 @@ fn stop_wanted(signals: &mut Signals, remote: &Remote) -> bool {
                 // The file may be long; packets do not wait until it is read.
                 std::thread::spawn(move || match remote.reload() {
                     Ok(report) => println!("reloaded: {}", report.to_line()),
-                    Err(error) => eprintln!("seawall: not reloaded, nothing changed: {error}"),
+                    Err(Declined::Refused(error)) => {
+                        eprintln!("seawall: not reloaded, nothing changed: {error}");
+                    }
+                    // It is about to end.
+                    Err(Declined::NoAnswer) => {}
                 });
             }
         }
@@ -313,7 +317,8 @@ impl Worker {
                     let _ = answer.send(reports::sessions(&self.engine, now, page));
                 }
                 Command::Reload(config, answer) => {
-                    let _ = answer.send(self.reload(*config));
+                    let refused = |error| Declined::Refused(format!("{error:#}"));
+                    let _ = answer.send(self.reload(*config).map_err(refused));
                 }
                 Command::Stop => return true,
             }

@@ -23,13 +23,12 @@ impl Worker {
     ///
     /// # Errors
     /// What is wrong with it on this machine, or needs a new start; then nothing has changed.
-    pub(super) fn reload(&mut self, new: Config) -> Result<ReloadReport, String> {
-        let Reload { config, services, changes } =
-            self.config.reload(new).map_err(|errors| errors.to_string())?;
-        let specs = self.specs(&config).map_err(|error| format!("{error:#}"))?;
+    pub(super) fn reload(&mut self, new: Config) -> Result<ReloadReport> {
+        let Reload { config, services, changes } = self.config.reload(new)?;
+        let specs = self.specs(&config)?;
         if let Err(error) = self.add_addresses(&config) {
             self.drop_addresses(&vips(&config) - &vips(&self.config));
-            return Err(format!("{error:#}"));
+            return Err(error);
         }
         self.engine.set_config(setup::engine_config(&config, Now::read().offset()));
         self.remove_services(&services);

@@ -25,23 +25,41 @@ pub use server::Server;
 
 use crate::report::{DropsReport, Page, ReloadReport, SessionsReport, StatsReport};
 
+/// Why the daemon does not do what it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Declined {
+    /// It is busy or about to end.
+    NoAnswer,
+    /// What is wrong, and what would be right.
+    Refused(String),
+}
+
 /// What the daemon answers; each call runs on a thread that may block.
 pub trait Backend: Send + Sync + 'static {
     /// All counters and services.
-    fn stats(&self) -> StatsReport;
+    ///
+    /// # Errors
+    /// [`Declined::NoAnswer`]; likewise the other calls.
+    fn stats(&self) -> Result<StatsReport, Declined>;
 
     /// Every counter that moved ([`counters::moved`](crate::counters::moved) makes the rows).
-    fn drops(&self) -> DropsReport;
+    ///
+    /// # Errors
+    /// As [`Backend::stats`].
+    fn drops(&self) -> Result<DropsReport, Declined>;
 
     /// One page of sessions; `page.limit` is within 1 to [`Page::MAX_LIMIT`].
-    fn sessions(&self, page: Page) -> SessionsReport;
+    ///
+    /// # Errors
+    /// As [`Backend::stats`].
+    fn sessions(&self, page: Page) -> Result<SessionsReport, Declined>;
 
     /// Reads the configuration file anew and applies what differs.
     ///
     /// # Errors
-    /// What is wrong with the file, or cannot be applied to a running daemon; then nothing has
-    /// changed.
-    fn reload(&self) -> Result<ReloadReport, String>;
+    /// [`Declined::Refused`] says what is wrong with the file, or cannot be applied to a running
+    /// daemon; then nothing has changed.
+    fn reload(&self) -> Result<ReloadReport, Declined>;
 
     /// Begins to stop the daemon and returns at once; called again, it changes nothing.
     fn stop(&self);

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 
-use super::Backend;
+use super::{Backend, Declined};
 use crate::report::{ErrorReport, Page, StopReport, VersionReport};
 
 /// No request needs a body; this much is read to say so.
@@ -85,11 +85,7 @@ async fn reload(
 ) -> Result<Response, Refusal> {
     no_parameters(parameters)?;
     no_body(&uri, body)?;
-    let result = off_the_loop(move || backend.reload()).await?;
-    match result {
-        Ok(report) => Ok(Json(report).into_response()),
-        Err(error) => Err(Refusal(StatusCode::CONFLICT, error)),
-    }
+    answer(move || backend.reload()).await
 }
 
 async fn stop(
@@ -102,7 +98,7 @@ async fn stop(
     no_body(&uri, body)?;
     answer(move || {
         backend.stop();
-        StopReport { stopping: true }
+        Ok(StopReport { stopping: true })
     })
     .await
 }
@@ -127,20 +123,22 @@ fn no_body(uri: &Uri, body: Result<Bytes, BytesRejection>) -> Result<(), Refusal
     Err(Refusal(StatusCode::BAD_REQUEST, error))
 }
 
-async fn answer<T: Serialize + Send + 'static>(
-    call: impl FnOnce() -> T + Send + 'static,
-) -> Result<Response, Refusal> {
-    Ok(Json(off_the_loop(call).await?).into_response())
-}
-
 /// Runs a backend call, which may take locks or copy a million sessions, off the event loop.
-async fn off_the_loop<T: Send + 'static>(
-    call: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(call).await.map_err(|_| {
-        let error = "the daemon failed to answer; its log says why".to_owned();
-        Refusal(StatusCode::INTERNAL_SERVER_ERROR, error)
-    })
+async fn answer<T: Serialize + Send + 'static>(
+    call: impl FnOnce() -> Result<T, Declined> + Send + 'static,
+) -> Result<Response, Refusal> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(Ok(report)) => Ok(Json(report).into_response()),
+        Ok(Err(Declined::Refused(error))) => Err(Refusal(StatusCode::CONFLICT, error)),
+        Ok(Err(Declined::NoAnswer)) => {
+            let error = "the daemon is too busy to answer, or about to end; try again".to_owned();
+            Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, error))
+        }
+        Err(_) => {
+            let error = "the daemon failed to answer; its log says why".to_owned();
+            Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, error))
+        }
+    }
 }
 
 async fn unknown_path(uri: Uri) -> Refusal {

@@ -43,33 +43,30 @@ fn session(index: u64) -> SessionReport {
 }
 
 impl Backend for Daemon {
-    fn stats(&self) -> StatsReport {
+    fn stats(&self) -> Result<StatsReport, Declined> {
         let counters = [("synproxy_syn_cnt".to_owned(), u64::MAX)].into();
-        StatsReport { counters, services: Vec::new() }
+        Ok(StatsReport { counters, services: Vec::new() })
     }
 
-    fn drops(&self) -> DropsReport {
+    fn drops(&self) -> Result<DropsReport, Declined> {
         let text = |text: &str| text.to_owned();
         let row =
             DropRow { name: text("n"), value: 1, meaning: text("\"quoted\""), remedy: text("é") };
-        DropsReport { drops: vec![row] }
+        Ok(DropsReport { drops: vec![row] })
     }
 
-    fn sessions(&self, page: Page) -> SessionsReport {
+    fn sessions(&self, page: Page) -> Result<SessionsReport, Declined> {
         let end = page.offset.saturating_add(page.limit.into()).min(SESSIONS);
         let next = (end < SESSIONS).then_some(end);
-        SessionsReport {
-            total: SESSIONS,
-            next,
-            sessions: (page.offset..end).map(session).collect(),
-        }
+        let sessions = (page.offset..end).map(session).collect();
+        Ok(SessionsReport { total: SESSIONS, next, sessions })
     }
 
-    fn reload(&self) -> Result<ReloadReport, String> {
-        if self.reloads.fetch_add(1, Ordering::SeqCst) == 0 {
-            Ok(ReloadReport { changes: vec!["a weight".to_owned()] })
-        } else {
-            Err("seawall.toml:7: wrong; expected right".to_owned())
+    fn reload(&self) -> Result<ReloadReport, Declined> {
+        match self.reloads.fetch_add(1, Ordering::SeqCst) {
+            0 => Ok(ReloadReport { changes: vec!["a weight".to_owned()] }),
+            1 => Err(Declined::Refused("seawall.toml:7: wrong; expected right".to_owned())),
+            _ => Err(Declined::NoAnswer),
         }
     }
 
@@ -127,8 +124,8 @@ impl Running {
 fn every_request_round_trips() {
     let running = Running::start();
     let client = running.client();
-    assert_eq!(client.stats().unwrap(), running.daemon.stats());
-    assert_eq!(client.drops().unwrap(), running.daemon.drops());
+    assert_eq!(client.stats().unwrap(), running.daemon.stats().unwrap());
+    assert_eq!(client.drops().unwrap(), running.daemon.drops().unwrap());
     let version = client.version().unwrap();
     assert_eq!((version.version.as_str(), version.pid), ("0.1.0", std::process::id()));
 
@@ -149,6 +146,8 @@ fn every_request_round_trips() {
     assert_eq!(client.reload().unwrap(), ReloadReport { changes });
     let refused = client.reload().unwrap_err().to_string();
     assert!(refused.contains("seawall.toml:7: wrong; expected right"), "{refused}");
+    let silent = client.reload().unwrap_err().to_string();
+    assert!(silent.contains("too busy to answer"), "{silent}");
 
     assert_eq!(running.daemon.stops.load(Ordering::SeqCst), 0);
     assert!(client.stop().unwrap().stopping);
@@ -302,17 +301,17 @@ fn an_answer_under_way_survives_the_shutdown() {
     /// Shuts the server down from within the request, as the daemon does.
     struct Stopping(std::sync::Mutex<Option<oneshot::Sender<()>>>);
     impl Backend for Stopping {
-        fn stats(&self) -> StatsReport {
-            StatsReport::default()
+        fn stats(&self) -> Result<StatsReport, Declined> {
+            Err(Declined::NoAnswer)
         }
-        fn drops(&self) -> DropsReport {
-            DropsReport::default()
+        fn drops(&self) -> Result<DropsReport, Declined> {
+            Err(Declined::NoAnswer)
         }
-        fn sessions(&self, _: Page) -> SessionsReport {
-            SessionsReport::default()
+        fn sessions(&self, _: Page) -> Result<SessionsReport, Declined> {
+            Err(Declined::NoAnswer)
         }
-        fn reload(&self) -> Result<ReloadReport, String> {
-            Ok(ReloadReport::default())
+        fn reload(&self) -> Result<ReloadReport, Declined> {
+            Err(Declined::NoAnswer)
         }
         fn stop(&self) {
             self.0.lock().unwrap().take().unwrap().send(()).unwrap();
