@@ -147,7 +147,8 @@ impl<M: Memory> Engine<M> {
         self.request(Request::ServiceChanged(service));
     }
 
-    /// Tells the sessions which of their real servers are there. Looks at every live one.
+    /// Tells the sessions which of their real servers are there, and how they are reached. Looks at
+    /// every live one.
     pub fn settle(&mut self, now: u64) {
         for index in 0..self.sessions.len() as u32 {
             let Some(session) = self.sessions.get_mut(index as usize) else { continue };
@@ -160,6 +161,9 @@ impl<M: Memory> Engine<M> {
                 .and_then(|service| service.servers.get(session.server as usize));
             let removed = server.is_none_or(|server| server.removed);
             let Some(slot) = self.table.slot(index) else { continue };
+            if let Some(server) = server {
+                slot.next_hop_in.store(server.spec.next_hop);
+            }
             if slot.state().state != TcpState::SynSent {
                 let expire = removed && self.config.expire_nodest_conn;
                 if expire {

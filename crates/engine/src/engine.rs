@@ -177,12 +177,14 @@ impl<M: Memory> Engine<M> {
         self.next_hops.gateway(self.table.memory().next_hops(), gateway)
     }
 
-    /// Sends real server `server` of `service` by another next hop from now on.
-    pub fn set_route(&mut self, service: u32, server: u32, next_hop: u32) {
+    /// Sends new sessions of real server `server` of `service` by that next hop from now on, the
+    /// others after [`Engine::settle`]. Says whether it was another one.
+    pub fn set_route(&mut self, service: u32, server: u32, next_hop: u32) -> bool {
         let found = self.services.get_mut(service as usize);
-        if let Some(server) = found.and_then(|found| found.servers.get_mut(server as usize)) {
-            server.spec.next_hop = next_hop;
-        }
+        let server = found.and_then(|found| found.servers.get_mut(server as usize));
+        server.is_some_and(|server| {
+            std::mem::replace(&mut server.spec.next_hop, next_hop) != next_hop
+        })
     }
 
     /// Takes note of a neighbour's MAC, and sends what waited for it.

@@ -38,6 +38,8 @@ const BUDGET: usize = 256;
 const MAX_WAIT_MS: u64 = 500;
 /// How often the kernel is asked to confirm the neighbours that only XDP sends to.
 const PROBE_MS: u64 = 15_000;
+/// How often routes are looked up at most.
+const ROUTES_MS: u64 = 500;
 /// How often it is asked about those it has not found yet.
 const PROBE_UNRESOLVED_MS: u64 = 1_000;
 
@@ -70,7 +72,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     worker.added.add(&config, &interfaces, &mut netlink)?;
 
     let waiter = worker.waiter(&signals)?;
-    let (remote, commands) = Remote::new(path, waiter.waker());
+    let (remote, commands) = Remote::new(path, interfaces, waiter.waker());
     let reloading = remote.clone();
     let (ended, end) = std::sync::mpsc::channel::<()>();
     let api = std::thread::Builder::new()
@@ -128,7 +130,7 @@ struct Placed {
 
 struct Worker {
     /// What is served.
-    config: Config,
+    config: Arc<Config>,
     /// Where; one for each service.
     placed: Vec<Placed>,
     /// Addresses that the host has from us.
@@ -146,6 +148,17 @@ struct Worker {
     next_probe_unresolved: u64,
     /// Events were lost; the network is to be read anew.
     overrun: bool,
+    routes: Routes,
+}
+
+/// Whether routes to real servers have changed.
+#[derive(Default)]
+struct Routes {
+    changed: bool,
+    /// A thread is looking them up.
+    asked: bool,
+    /// When they may be looked up next.
+    next: u64,
 }
 
 impl Worker {
@@ -177,7 +190,7 @@ impl Worker {
         let engine_config = setup::engine_config(config, clocks.offset());
         let engine = Engine::new(memory, engine_config, desired, &secrets, now);
         let mut worker = Self {
-            config: config.clone(),
+            config: Arc::new(config.clone()),
             placed: (0..)
                 .zip(&config.services)
                 .map(|(service, spec)| Placed {
@@ -200,6 +213,7 @@ impl Worker {
             next_probe: now,
             next_probe_unresolved: now,
             overrun: false,
+            routes: Routes::default(),
         };
         for port in interfaces.iter() {
             worker.set_link(&port.link)?;
@@ -253,6 +267,7 @@ impl Worker {
     ) -> Result<()> {
         loop {
             let busy = self.round()?;
+            self.look_up_routes(remote);
             let patience = if busy { 0 } else { self.patience() };
             let ready = waiter.wait(Duration::from_millis(patience))?;
             if ready.woken && self.obey(commands) {
@@ -302,6 +317,39 @@ impl Worker {
         Ok(proven == BUDGET || unproven == BUDGET)
     }
 
+    /// Has the routes looked up if they have changed.
+    fn look_up_routes(&mut self, remote: &Remote) {
+        let now = clock::monotonic_ms();
+        if self.routes.changed && !self.routes.asked && now >= self.routes.next {
+            self.routes = Routes { changed: false, asked: true, next: now + ROUTES_MS };
+            remote.look_up_routes(Arc::clone(&self.config));
+        }
+    }
+
+    /// Sends by the routes that there are now, established sessions too. A real server that has
+    /// none keeps the one it had.
+    fn follow_routes(&mut self, config: &Arc<Config>, gateways: &[Vec<Option<Gateway>>]) {
+        self.routes.asked = false;
+        if !Arc::ptr_eq(config, &self.config) {
+            self.routes.changed = true;
+            return;
+        }
+        let mut changed = false;
+        for (placed, gateways) in self.placed.iter().zip(gateways) {
+            for (server, gateway) in placed.servers.iter().zip(gateways) {
+                let hop = gateway.and_then(|gateway| self.engine.next_hop(gateway));
+                if let Some(hop) = hop {
+                    changed |= self.engine.set_route(placed.service, *server, hop);
+                }
+            }
+        }
+        if changed {
+            self.engine.settle(clock::monotonic_ms());
+            // Neighbours of the kernel's that only now are next hops of ours.
+            self.overrun = true;
+        }
+    }
+
     fn obey(&mut self, commands: &Receiver<Command>) -> bool {
         while let Ok(command) = commands.try_recv() {
             // Whoever asked may have given up; then nobody wants the answer.
@@ -316,10 +364,11 @@ impl Worker {
                     let now = clock::monotonic_ms();
                     let _ = answer.send(reports::sessions(&self.engine, now, page));
                 }
-                Command::Reload(config, answer) => {
+                Command::Reload(config, gateways, answer) => {
                     let refused = |error| Declined::Refused(format!("{error:#}"));
-                    let _ = answer.send(self.reload(*config).map_err(refused));
+                    let _ = answer.send(self.reload(*config, &gateways).map_err(refused));
                 }
+                Command::Routes(config, gateways) => self.follow_routes(&config, &gateways),
                 Command::Stop => return true,
             }
         }
@@ -336,11 +385,12 @@ impl Worker {
                 Event::LinkGone { .. }
                 | Event::NeighbourGone { .. }
                 | Event::Address(_)
-                | Event::AddressGone(_)
-                | Event::Route => {}
+                | Event::AddressGone(_) => {}
+                Event::Route => self.routes.changed = true,
             }
         }
         if self.overrun {
+            self.routes.changed = true;
             // What cannot be read now, because it changes too fast, is read in the next round.
             self.overrun = self.read_network().is_err();
         }

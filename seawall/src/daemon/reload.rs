@@ -1,6 +1,7 @@
 //! Another configuration takes the place of the one that is served (SPEC D1).
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use seawall_control::config::{Config, Place, Reload, ServiceConfig};
@@ -11,7 +12,8 @@ use seawall_fastpath::Addr;
 use seawall_fastpath::layout::{AddressEntry, AddressKey, ServiceKey};
 
 use super::keys::Now;
-use super::{Placed, Worker, setup};
+use super::setup::{self, Gateways};
+use super::{Placed, Worker};
 
 /// What XDP must know of a VIP.
 pub(super) const VIP: AddressEntry =
@@ -23,9 +25,9 @@ impl Worker {
     ///
     /// # Errors
     /// What is wrong with it on this machine, or needs a new start; then nothing has changed.
-    pub(super) fn reload(&mut self, new: Config) -> Result<ReloadReport> {
+    pub(super) fn reload(&mut self, new: Config, gateways: &Gateways) -> Result<ReloadReport> {
         let Reload { config, services, changes } = self.config.reload(new)?;
-        let specs = self.specs(&config)?;
+        let specs = self.specs(&config, gateways)?;
         if let Err(error) = self.add_addresses(&config) {
             self.drop_addresses(&vips(&config) - &vips(&self.config));
             return Err(error);
@@ -39,7 +41,7 @@ impl Worker {
         if !changes.is_empty() {
             self.engine.settle(clock::monotonic_ms());
         }
-        let old = std::mem::replace(&mut self.config, config);
+        let old = std::mem::replace(&mut self.config, Arc::new(config));
         self.drop_addresses(&vips(&old) - &vips(&self.config));
         // Neighbours of the kernel's that only now are next hops of ours.
         self.overrun = true;
@@ -47,12 +49,11 @@ impl Worker {
     }
 
     /// The services of `config` with their next hops.
-    fn specs(&mut self, config: &Config) -> Result<Vec<ServiceSpec>> {
-        let gateways = setup::gateways(config, &self.interfaces, &mut self.netlink)?;
+    fn specs(&mut self, config: &Config, gateways: &Gateways) -> Result<Vec<ServiceSpec>> {
         let mut specs = setup::services(config)?;
         for (spec, gateways) in specs.iter_mut().zip(gateways) {
             for (server, gateway) in spec.real_servers.iter_mut().zip(gateways) {
-                server.next_hop = self.engine.next_hop(gateway).context("too many next hops")?;
+                server.next_hop = self.engine.next_hop(*gateway).context("too many next hops")?;
             }
         }
         Ok(specs)

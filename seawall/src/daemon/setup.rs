@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use seawall_control::config::{self, ConfigError};
 use seawall_control::limits::{Sizes, WorstCaseMemory};
 use seawall_datapath::Limits;
-use seawall_datapath::netlink::{Netlink, Route, RouteKind};
+use seawall_datapath::netlink::{self, Netlink, Route, RouteKind};
 use seawall_engine::scheduler::Kind;
 use seawall_engine::{
     Config, Engine, Forwarding, Gateway, LocalPool, RealServerSpec, ServiceSpec, StoreLimits,
@@ -21,12 +21,18 @@ use super::interfaces::Interfaces;
 /// Bytes of each ring.
 const RING_BYTES: u32 = 16 << 20;
 
-/// How each real server is reached, service by service.
+/// The neighbours that real servers are reached by, service by service.
+pub(super) type Gateways = Vec<Vec<Gateway>>;
+
+/// How each real server is reached.
+///
+/// # Errors
+/// Those that are not, with their lines.
 pub(super) fn gateways(
     config: &config::Config,
     interfaces: &Interfaces,
     netlink: &mut Netlink,
-) -> Result<Vec<Vec<Gateway>>> {
+) -> Result<Gateways> {
     let mut errors = Vec::new();
     let mut all = Vec::new();
     for service in &config.services {
@@ -48,6 +54,20 @@ pub(super) fn gateways(
     }
     fail_on(errors)?;
     Ok(all)
+}
+
+/// How each real server is reached, as far as it is.
+pub(super) fn reachable(
+    config: &config::Config,
+    interfaces: &Interfaces,
+    netlink: &mut Netlink,
+) -> Result<Vec<Vec<Option<Gateway>>>, netlink::Error> {
+    let mut look_up = |server: &config::RealServerConfig| {
+        let real = server.address.ip();
+        Ok(gateway(&netlink.route_to(real)?, real, interfaces).ok())
+    };
+    let services = config.services.iter();
+    services.map(|service| service.real_servers.iter().map(&mut look_up).collect()).collect()
 }
 
 /// The neighbour that a route leads to.
