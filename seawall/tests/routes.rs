@@ -1,4 +1,4 @@
-//! A route to a real server changes under traffic (SPEC E): new and established sessions follow.
+//! The network changes under traffic (SPEC E), a route or a MAC: new and established sessions follow.
 //! Needs root; `SEAWALL_REQUIRE_ROOT=1` makes a skip a failure.
 
 use std::net::SocketAddr;
@@ -74,5 +74,27 @@ fn sessions_follow_the_route_to_their_real_server() {
         while !all_go_by_it(by) {
             assert!(Instant::now() < end, "route {change}: {:?}", daemon.log());
         }
+    }
+}
+
+/// A card is replaced, or a router's peer takes over: the address has another MAC.
+#[test]
+fn sessions_follow_their_neighbours_to_new_macs() {
+    let spec = TopologySpec { real_servers: 1, attacker: false, ..TopologySpec::default() };
+    let Some(topology) = require::root(Topology::build(&spec)) else { return };
+    let _passes = Passes::attach(&topology).unwrap();
+    let (client, server) = (&topology.client, &topology.servers[0]);
+    let address = SocketAddr::new(server.address(), SERVER_PORT);
+    let _server = HttpServer::start(&server.namespace, address, ServerSpec::new("rs0")).unwrap();
+    let _daemon = Daemon::start(&topology, &DaemonSpec::new(SEAWALL)).unwrap();
+    let mut kept: Vec<_> = client.namespace.run(|| (0..KEPT).map(|_| open()).collect());
+    for (host, mac) in [(server, "02:00:00:00:99:01"), (client, "02:00:00:00:99:02")] {
+        // Linux then tells its neighbours, as virtual routers do (RFC 9568, section 6.4.1).
+        host.namespace.sysctl("net.ipv4.conf.all.arp_notify", "1").unwrap();
+        ip(&host.namespace, &format!("link set eth0 address {mac}"));
+        for connection in &mut kept {
+            assert_eq!(connection.get("/").unwrap().status, 200);
+        }
+        client.namespace.run(open);
     }
 }

@@ -187,8 +187,9 @@ impl<M: Memory> Engine<M> {
         })
     }
 
-    /// Takes note of a neighbour's MAC, and sends what waited for it.
+    /// Takes note of a neighbour's MAC, gateway of ours or not, and sends what waited for it.
     pub fn set_neighbour(&mut self, gateway: Gateway, mac: MacAddr) {
+        self.next_hops.heard(self.table.memory().next_hops(), gateway, mac);
         let Some(index) = self.next_hops.existing(gateway) else { return };
         if let Some(hop) = self.table.memory().next_hops().get(index as usize) {
             hop.set_destination(Some(mac));

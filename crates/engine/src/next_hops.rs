@@ -3,7 +3,7 @@
 //!
 //! Both live in one array of [`MAX_NEXT_HOPS`] entries; entries are never given back, because
 //! there are as many as neighbours, and sessions hold their numbers. A neighbour whose MAC
-//! changes is one write. One that the kernel forgets keeps its last MAC until a new one is
+//! changes is one write: of the entry towards it, and of the one learned from its frames. One that the kernel forgets keeps its last MAC until a new one is
 //! known: the kernel's own entries age while only XDP sends to them.
 
 use std::collections::HashMap;
@@ -51,6 +51,10 @@ const VLAN_ID: u32 = 0xfff;
 /// Neighbours that may be known when one more is learned from a sender that has proved nothing.
 const MAX_UNPROVEN: usize = MAX_NEXT_HOPS as usize / 4;
 
+/// Neighbours whose MACs are remembered; the kernel itself keeps 1,024 unless told otherwise
+/// (`gc_thresh3`, arp(7)).
+const MAX_NEIGHBOURS: usize = 65_536;
+
 /// The numbers of next hops.
 #[derive(Debug, Default)]
 pub(crate) struct NextHops {
@@ -59,6 +63,8 @@ pub(crate) struct NextHops {
     learned: HashMap<(u32, MacAddr, Tags), u32>,
     /// The interface that each entry in use belongs to, by its number less one.
     owners: Vec<u32>,
+    /// What the kernel has said of neighbours, at most [`MAX_NEIGHBOURS`].
+    neighbours: HashMap<Gateway, MacAddr>,
 }
 
 impl NextHops {
@@ -116,6 +122,31 @@ impl NextHops {
         let index = made.ok_or(Counter::NextHopsFull)?;
         self.learned.insert(neighbour, index);
         Ok(index)
+    }
+
+    /// Takes note of a neighbour's MAC, whoever it is. When it was another, and no neighbour there
+    /// has that any more, the entry learned from it follows: a router that has failed over still
+    /// has the sessions that came through it.
+    pub(crate) fn heard(&mut self, hops: &[NextHop], neighbour: Gateway, mac: MacAddr) {
+        let Some(known) = self.neighbours.get_mut(&neighbour) else {
+            if self.neighbours.len() < MAX_NEIGHBOURS {
+                self.neighbours.insert(neighbour, mac);
+            }
+            return;
+        };
+        let old = std::mem::replace(known, mac);
+        let has_old =
+            |(of, mac): (&Gateway, &MacAddr)| of.interface == neighbour.interface && *mac == old;
+        if old == mac || self.neighbours.iter().any(has_old) {
+            return;
+        }
+        let Some(interface) = self.interfaces.get(&neighbour.interface) else { return };
+        let (device, tags) = (interface.device, interface.tags.identity());
+        let Some(index) = self.learned.remove(&(device, old, tags)) else { return };
+        if let Some(hop) = hops.get(index as usize) {
+            hop.set_destination(Some(mac));
+        }
+        self.learned.entry((device, mac, tags)).or_insert(index);
     }
 
     /// The gateways, and the numbers of their entries.

@@ -1,9 +1,10 @@
 //! Services and real servers that come and go under traffic (SPEC C4, D1).
 
-use seawall_engine::{Config, Counter, RealServerSpec};
+use seawall_engine::{Config, Counter, Gateway, RealServerSpec};
 use seawall_fastpath::Reason;
+use seawall_wire::ethernet::MacAddr;
 
-use crate::support::balancer::Setup;
+use crate::support::balancer::{CLIENT_MAC, OUTSIDE, Setup};
 use crate::support::family::{Family, in_each_family};
 use crate::support::packet::{ACK, RST, SYN, Segment};
 use crate::support::stage::{CLIENT_PORT, SERVER_ISN, Stage, all_options, answer, data, syn_ack};
@@ -15,6 +16,7 @@ in_each_family! {
     a_removed_service_takes_nobody_and_its_number_waits,
     a_number_is_given_again_only_without_sessions,
     round_robin_goes_by_the_order_of_addition,
+    a_client_is_followed_to_its_new_mac,
 }
 
 /// An established session; the client's first segment, the SYN that its real server had, and the
@@ -174,4 +176,33 @@ fn round_robin_goes_by_the_order_of_addition(family: Family) {
         })
         .collect();
     assert_eq!(chosen, [1, 2, 0, 1, 2, 0]);
+}
+
+/// SPEC E: no session is lost by a neighbour's MAC change. A MAC that somebody else still has is no
+/// sign of a failure.
+fn a_client_is_followed_to_its_new_mac(family: Family) {
+    const NEW: MacAddr = MacAddr([2, 0, 0, 0, 9, 9]);
+    let mut stage = Stage::new(&Setup::of(family));
+    let router = |address| Gateway { interface: OUTSIDE, address };
+    let (one, other) = (family.client().into(), family.vip().0.into());
+    for address in [one, other] {
+        stage.balancer.engine.set_neighbour(router(address), MacAddr(CLIENT_MAC));
+    }
+    let (_, syn, _) = establish(&mut stage, CLIENT_PORT);
+    let mut says = answer(&syn, ACK, SERVER_ISN.wrapping_add(1), syn.seq.wrapping_add(1));
+    says.payload = b"x".to_vec();
+    let goes_to = |stage: &mut Stage| {
+        let (_, frame) = stage.balancer.receive(stage.inside(), &says.bytes()).expect("forwarded");
+        MacAddr(Segment::read(&frame).destination_mac)
+    };
+    assert_eq!(goes_to(&mut stage), MacAddr(CLIENT_MAC));
+    stage.balancer.engine.set_neighbour(router(other), NEW);
+    assert_eq!(goes_to(&mut stage), MacAddr(CLIENT_MAC), "the other one still has it");
+    stage.balancer.engine.set_neighbour(router(one), NEW);
+    assert_eq!(goes_to(&mut stage), NEW);
+    // On another interface the same MAC is another neighbour's.
+    let elsewhere = Gateway { interface: stage.inside(), address: one };
+    stage.balancer.engine.set_neighbour(elsewhere, NEW);
+    stage.balancer.engine.set_neighbour(elsewhere, MacAddr(CLIENT_MAC));
+    assert_eq!(goes_to(&mut stage), NEW);
 }

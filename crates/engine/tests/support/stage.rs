@@ -90,6 +90,11 @@ impl Stage {
         }
     }
 
+    /// The interface that real servers are on.
+    pub(crate) const fn inside(&self) -> u32 {
+        self.inside
+    }
+
     /// SYNs dropped for their options.
     pub(crate) fn malformed_syns(&self) -> u64 {
         self.balancer.reason(Reason::SynMalformed)
