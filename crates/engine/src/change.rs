@@ -181,8 +181,7 @@ impl<M: Memory> Engine<M> {
     /// Ends a session whose real server is gone, and tells both ends.
     fn expire(&mut self, now: u64, index: u32) {
         self.count(Counter::ExpiredNoServer);
-        self.reset_real_server(index);
-        self.reset_established(index);
+        self.reset_both(index);
         self.retire(now, index);
     }
 }

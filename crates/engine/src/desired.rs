@@ -142,6 +142,8 @@ pub struct Config {
     pub ack_storm_threshold: u16,
     /// Sessions end with the removal of their real server (LVS: `expire_nodest_conn`).
     pub expire_nodest_conn: bool,
+    /// Both ends of an established session that expires are reset (LVS: `conn_expire_tcp_rst`).
+    pub conn_expire_tcp_rst: bool,
     /// Bits of [`seawall_fastpath::layout::switch`].
     pub switches: u32,
     /// Largest MSS that SYN/ACKs offer.

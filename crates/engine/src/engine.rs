@@ -279,6 +279,9 @@ impl<M: Memory> Engine<M> {
             let deadline = self.deadline(slot, state);
             if deadline <= now {
                 self.count(Counter::Expired);
+                if state == TcpState::Established && self.config.conn_expire_tcp_rst {
+                    self.reset_both(session);
+                }
                 self.retire(now, session);
             } else {
                 self.wheel.arm(session, deadline);

@@ -110,8 +110,9 @@ impl<M: Memory> Engine<M> {
         self.say(index, Direction::Inbound, &Says::reset(next));
     }
 
-    /// Resets the client of an established session with the next number it expects.
-    pub(crate) fn reset_established(&mut self, index: u32) {
+    /// Resets both ends of an established session, each with the next number it expects.
+    pub(crate) fn reset_both(&mut self, index: u32) {
+        self.reset_real_server(index);
         let Some(slot) = self.table.slot(index) else { return };
         let next = SeqNumber(slot.inbound.ack.load());
         self.say(index, Direction::Outbound, &Says::reset(next));

@@ -179,6 +179,7 @@ pub(super) fn engine_config(config: &config::Config, timestamp_offset: u64) -> C
         syn_retry: u32::from(proxy.syn_retry),
         ack_storm_threshold: proxy.ack_storm_thresh,
         expire_nodest_conn: config.policy.expire_nodest_conn,
+        conn_expire_tcp_rst: config.policy.conn_expire_tcp_rst,
         switches: switches.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit),
         init_mss: proxy.init_mss,
         window_scale: if proxy.wscale == 0 { NO_SCALE } else { proxy.wscale },

@@ -173,6 +173,8 @@ pub struct PolicyConfig {
     pub defence_udp_drop: bool,
     /// IP fragments to a VIP.
     pub defence_ip_frag_drop: bool,
+    /// Whether both ends of an established session that has been idle for too long are reset.
+    pub conn_expire_tcp_rst: bool,
     /// Whether sessions end with the removal of their real server, both ends being told (LVS
     /// `expire_nodest_conn`); otherwise their clients' segments are dropped until it is back.
     pub expire_nodest_conn: bool,

@@ -222,6 +222,7 @@ fn policy(top: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> PolicyConfi
     with_section(top, problems, ["policy", "[policy]"], |section, problems| PolicyConfig {
         defence_udp_drop: section.boolean(problems, "defence_udp_drop", true),
         defence_ip_frag_drop: section.boolean(problems, "defence_ip_frag_drop", true),
+        conn_expire_tcp_rst: section.boolean(problems, "conn_expire_tcp_rst", true),
         expire_nodest_conn: section.boolean(problems, "expire_nodest_conn", false),
     })
 }

@@ -115,6 +115,7 @@ fn defaults() {
     let policy = PolicyConfig {
         defence_udp_drop: true,
         defence_ip_frag_drop: true,
+        conn_expire_tcp_rst: true,
         expire_nodest_conn: false,
     };
     assert_eq!(config.policy, policy);

@@ -17,6 +17,7 @@ in_each_family! {
     a_number_is_given_again_only_without_sessions,
     round_robin_goes_by_the_order_of_addition,
     a_client_is_followed_to_its_new_mac,
+    both_ends_hear_of_an_idle_sessions_end,
 }
 
 /// An established session; the client's first segment, the SYN that its real server had, and the
@@ -205,4 +206,23 @@ fn a_client_is_followed_to_its_new_mac(family: Family) {
     stage.balancer.engine.set_neighbour(elsewhere, NEW);
     stage.balancer.engine.set_neighbour(elsewhere, MacAddr(CLIENT_MAC));
     assert_eq!(goes_to(&mut stage), NEW);
+}
+
+/// LVS's `conn_expire_tcp_rst`; DPVS resets only in ESTABLISHED, too.
+fn both_ends_hear_of_an_idle_sessions_end(family: Family) {
+    for told in [true, false] {
+        let mut setup = Setup::of(family);
+        setup.config = Config { conn_expire_tcp_rst: told, ..setup.config };
+        let mut stage = Stage::new(&setup);
+        let (first, syn, _) = establish(&mut stage, CLIENT_PORT);
+        stage.pass(900_000 - 100);
+        assert_eq!(stage.balancer.engine.session_count(), 1);
+        stage.pass(1_000);
+        stage.balancer.assert_empty();
+        let resets = [stage.to_client.pop(), stage.to_servers.pop()];
+        let numbers = resets.map(|reset| reset.map(|reset| (reset.flags, reset.seq)));
+        let expected = [Some((RST, first.ack)), Some((RST, syn.seq.wrapping_add(1)))];
+        assert_eq!(numbers, if told { expected } else { [None, None] });
+        assert_eq!(stage.balancer.engine.counter(Counter::Expired), 1);
+    }
 }

@@ -92,6 +92,8 @@ impl Default for Setup {
                 switches: switch::SACK | switch::TIMESTAMP | reuse,
                 ack_storm_threshold: 10,
                 expire_nodest_conn: false,
+                // Off, so that scripts may end in silence.
+                conn_expire_tcp_rst: false,
                 init_mss: 1452,
                 window_scale: 7,
                 ttl: 63,
