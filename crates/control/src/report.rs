@@ -12,7 +12,7 @@ use crate::config::{Forwarding, Protocol, Scheduler};
 pub struct StatsReport {
     /// Every counter by name, those at 0 included.
     pub counters: BTreeMap<String, u64>,
-    /// Every service, in the order of the configuration.
+    /// Every service, in the order in which they were added.
     pub services: Vec<ServiceReport>,
 }
 

@@ -49,7 +49,7 @@ pub struct ServerReport {
 /// A service as it is doing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceReport {
-    /// What was asked for.
+    /// What was asked for, but for the real servers.
     pub spec: ServiceSpec,
     /// Its real servers.
     pub servers: Vec<ServerReport>,
@@ -134,10 +134,15 @@ impl<M: Memory> Engine<M> {
                 return None;
             }
             let expires = self.deadline(slot, state);
+            let ends = slot.ends();
             let report = SessionReport {
-                ends: slot.ends(),
+                ends,
                 state,
-                forwarding: self.server(session.service, session.server)?.forwarding,
+                forwarding: if ends.local == ends.client {
+                    Forwarding::Nat
+                } else {
+                    Forwarding::FullNat
+                },
                 idle: (now + self.config.timeouts.get(state)).saturating_sub(expires),
                 expires: expires.saturating_sub(now),
                 totals: totals_of(slot),
@@ -253,8 +258,9 @@ impl<M: Memory> Engine<M> {
 }
 
 impl Service {
-    pub(crate) fn new(spec: ServiceSpec) -> Self {
-        let servers: Vec<_> = spec.real_servers.iter().map(|spec| Server::new(*spec)).collect();
+    pub(crate) fn new(mut spec: ServiceSpec) -> Self {
+        let servers = std::mem::take(&mut spec.real_servers);
+        let servers: Vec<_> = servers.into_iter().map(Server::new).collect();
         Self {
             scheduler: spec.scheduler.build(),
             spec,

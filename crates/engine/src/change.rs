@@ -12,7 +12,6 @@ use seawall_fastpath::layout::{Settings, Slot, Word, flag};
 use seawall_fastpath::native::Memory;
 
 use crate::accounts::{Counted, Server, Service};
-use crate::counters::Counter;
 use crate::desired::{Config, RealServerSpec, ServiceSpec};
 use crate::engine::{Engine, Request};
 use crate::scheduler::Kind;
@@ -38,13 +37,22 @@ impl<M: Memory> Engine<M> {
         publish(self.table.settings(), &self.config);
     }
 
-    /// Adds a service without real servers, whatever `spec` lists; gives its number.
+    /// Adds a service without real servers, whatever `spec` lists; gives its number. One that was
+    /// removed comes back with its sessions: its real servers only have to be added again.
     pub fn add_service(&mut self, spec: ServiceSpec) -> u32 {
-        let service = Service::new(ServiceSpec { real_servers: Vec::new(), ..spec });
-        let unused = self.services.iter().position(|old| old.removed && old.sessions() == 0);
-        let number = match unused.and_then(|at| Some((at, self.services.get_mut(at)?))) {
-            Some((at, place)) => {
-                *place = service;
+        let address = spec.address;
+        let mut service = Service::new(ServiceSpec { real_servers: Vec::new(), ..spec });
+        let returns = |old: &Service| old.removed && old.spec.address == address;
+        let unused = |old: &Service| old.removed && old.sessions() == 0;
+        let all = &self.services;
+        let at = all.iter().position(returns).or_else(|| all.iter().position(unused));
+        let number = match at.and_then(|at| Some((at, self.services.get_mut(at)?))) {
+            Some((at, old)) => {
+                if old.spec.address == address {
+                    service.servers = std::mem::take(&mut old.servers);
+                    service.gone = old.gone;
+                }
+                *old = service;
                 at
             }
             None => {
@@ -144,12 +152,16 @@ impl<M: Memory> Engine<M> {
             server.removed = true;
         }
         found.order.retain(|at| *at != server);
+        // What it has refused, others may take.
+        found.refused = 0;
         self.request(Request::ServiceChanged(service));
     }
 
-    /// Tells the sessions which of their real servers are there, and how they are reached. Looks at
-    /// every live one.
+    /// Tells the sessions which of their real servers are there, and how they are reached; looks at
+    /// every live one. Those that end with their real server do so as [`Engine::handle_timeout`] is
+    /// called next, no more at once than frames can be sent.
     pub fn settle(&mut self, now: u64) {
+        let mut used = vec![false; self.table.memory().next_hops().len()];
         for index in 0..self.sessions.len() as u32 {
             let Some(session) = self.sessions.get_mut(index as usize) else { continue };
             if session.counted == Counted::Not {
@@ -164,25 +176,46 @@ impl<M: Memory> Engine<M> {
             if let Some(server) = server {
                 slot.next_hop_in.store(server.spec.next_hop);
             }
-            if slot.state().state != TcpState::SynSent {
-                let expire = removed && self.config.expire_nodest_conn;
-                if expire {
-                    self.expire(now, index);
-                } else {
-                    change_flag(slot, slot.generation.load(), flag::NO_SERVER, removed);
+            for hop in [slot.next_hop_in.load(), slot.next_hop_out.load()] {
+                if let Some(used) = used.get_mut(hop as usize) {
+                    *used = true;
                 }
-            } else if removed && let Some(handshake) = session.handshake.as_deref_mut() {
-                handshake.give_up();
+            }
+            let state = slot.state().state;
+            if state == TcpState::SynSent {
+                if let Some(handshake) = session.handshake.as_deref_mut().filter(|_| removed) {
+                    handshake.give_up();
+                    self.wheel.arm(index, now);
+                }
+                continue;
+            }
+            change_flag(slot, slot.generation.load(), flag::NO_SERVER, removed);
+            if removed && self.ends_with_server(state) {
                 self.wheel.arm(index, now);
             }
         }
+        let there = self.services.iter().flat_map(|service| &service.servers);
+        for server in there.filter(|server| !server.removed) {
+            if let Some(used) = used.get_mut(server.spec.next_hop as usize) {
+                *used = true;
+            }
+        }
+        self.next_hops.sweep(&used);
     }
 
-    /// Ends a session whose real server is gone, and tells both ends.
-    fn expire(&mut self, now: u64, index: u32) {
-        self.count(Counter::ExpiredNoServer);
-        self.reset_both(index);
-        self.retire(now, index);
+    /// Whether a session in `state` ends when its real server is removed. Before the real server has
+    /// answered, a client without the proxy may as well go to another.
+    pub(crate) fn ends_with_server(&self, state: TcpState) -> bool {
+        self.config.expire_nodest_conn || state == TcpState::SynRecv
+    }
+
+    /// Whether a session's real server has been removed.
+    pub(crate) fn is_server_removed(&self, index: u32) -> bool {
+        let session = self.sessions.get(index as usize);
+        let server = session.and_then(|session| {
+            self.services.get(session.service as usize)?.servers.get(session.server as usize)
+        });
+        server.is_some_and(|server| server.removed)
     }
 }
 

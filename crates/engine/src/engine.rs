@@ -19,7 +19,7 @@ use crate::counters::{Counter, Counters};
 use crate::desired::{Config, Desired, Forwarding, RealServerSpec, Secrets};
 use crate::epoch::Epoch;
 use crate::handshake::Handshake;
-use crate::next_hops::{Gateway, Interface, NextHops};
+use crate::next_hops::{Gateway, Interface, NextHops, Sender};
 use crate::outbox::Outbox;
 use crate::ports::Ports;
 use crate::send::parse;
@@ -34,6 +34,9 @@ pub enum Request {
     /// What [`Engine::service_entry`] gives for this service has changed.
     ServiceChanged(u32),
 }
+
+/// Frames that one timer sends at most: a reset to each end, or one and a SYN.
+const FRAMES_PER_TIMER: usize = 2;
 
 /// Requests to resolve that wait at once; more are made again by the next connection.
 const MAX_REQUESTS: usize = 1024;
@@ -201,6 +204,12 @@ impl<M: Memory> Engine<M> {
         }
     }
 
+    /// Forgets the MAC of a neighbour that the kernel has forgotten. What is sent to it goes where it
+    /// went.
+    pub fn forget_neighbour(&mut self, gateway: Gateway) {
+        self.next_hops.forget(gateway);
+    }
+
     /// The gateways in use and whether their MAC is known.
     pub fn gateways(&self) -> impl Iterator<Item = (Gateway, bool)> {
         let hops = self.table.memory().next_hops();
@@ -256,7 +265,11 @@ impl<M: Memory> Engine<M> {
         let new = matches!(kind, RecordKind::Accepted | RecordKind::Unproxied);
         if new && self.service_address(header.service) != Some(packet.tuple.destination) {
             // Removed while the record was on its way.
-            return self.count(Counter::NoDestination);
+            self.count(Counter::NoDestination);
+            if kind == RecordKind::Accepted {
+                self.refuse(&arrived);
+            }
+            return;
         }
         match kind {
             RecordKind::Accepted => self.handle_accepted(now, &arrived),
@@ -267,13 +280,22 @@ impl<M: Memory> Engine<M> {
         }
     }
 
-    /// Fires the timers that are due.
+    /// Fires the timers that are due, as long as what they have to say can be sent; the rest are due
+    /// still.
     pub fn handle_timeout(&mut self, now: u64) {
-        while let Some(session) = self.wheel.pop_due(now) {
+        while self.outbox.has_room(FRAMES_PER_TIMER)
+            && let Some(session) = self.wheel.pop_due(now)
+        {
             let Some(slot) = self.table.slot(session) else { continue };
-            let state = slot.state().state;
+            let Word { state, flags, .. } = slot.state();
             if state == TcpState::SynSent {
                 self.handshake_timeout(now, session);
+                continue;
+            }
+            if flags & flag::NO_SERVER != 0 && self.ends_with_server(state) {
+                self.count(Counter::ExpiredNoServer);
+                self.reset_both(session);
+                self.retire(now, session);
                 continue;
             }
             let deadline = self.deadline(slot, state);
@@ -369,6 +391,7 @@ impl<M: Memory> Engine<M> {
         service: u32,
         spec: &RealServerSpec,
         client: Endpoint,
+        sender: Sender,
     ) -> Result<Endpoint, Counter> {
         let real = spec.address;
         match spec.forwarding {
@@ -377,16 +400,17 @@ impl<M: Memory> Engine<M> {
                 else {
                     return Ok(client);
                 };
-                let state = self.table.slot(found.index).map(|slot| slot.state().state);
-                match state {
-                    Some(state @ (TcpState::TimeWait | TcpState::Close))
-                        if found.direction == Direction::Outbound && self.is_reusable(state) =>
-                    {
-                        self.reuse(now, found.index, state);
-                        Ok(client)
-                    }
-                    _ => Err(Counter::Conflict),
+                let Some(slot) = self.table.slot(found.index) else { return Ok(client) };
+                let Word { state, flags, .. } = slot.state();
+                let over = matches!(state, TcpState::TimeWait | TcpState::Close);
+                // Anybody can send the SYN of somebody else (SPEC B6).
+                let trusted = sender == Sender::Proven || flags & flag::PROXIED == 0;
+                let outbound = found.direction == Direction::Outbound;
+                if !over || !trusted || !outbound || !self.is_reusable(state) {
+                    return Err(Counter::Conflict);
                 }
+                self.reuse(now, found.index, state);
+                Ok(client)
             }
             Forwarding::FullNat => {
                 let table = &self.table;

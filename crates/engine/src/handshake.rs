@@ -45,9 +45,11 @@ pub(crate) struct Handshake {
 }
 
 impl Handshake {
-    /// Nothing more is to be hoped for from the real server that has been asked.
+    /// Nothing more is to be hoped for from the real server that has been asked; any other may be
+    /// asked in its place.
     pub(crate) const fn give_up(&mut self) {
         self.retransmissions = u32::MAX;
+        self.second_server = false;
     }
 }
 
@@ -134,7 +136,7 @@ impl<M: Memory> Engine<M> {
         let server = self.schedule(service, None).ok_or(Counter::NoDestination)?;
         let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
         let client = packet.tuple.source;
-        let local = self.local_end(now, service, &spec, client)?;
+        let local = self.local_end(now, service, &spec, client, Sender::Proven)?;
         let ends = Ends { client, vip: packet.tuple.destination, local, real: spec.address };
         let client_isn = packet.tcp.seq.sub(1);
         let (f, syn_value) = match spec.forwarding {
@@ -286,6 +288,10 @@ impl<M: Memory> Engine<M> {
         let first = SeqNumber(slot.client_isn.load()).add(slot.f.load()).add(1);
         let syn_ack = tcp.flags.contains(Flags::SYN.with(Flags::ACK));
         match word.state {
+            // Whatever it says: it has been removed since it was asked.
+            TcpState::SynSent if self.is_server_removed(found.index) => {
+                self.handshake_timeout(now, found.index);
+            }
             TcpState::SynSent if tcp.flags.contains(Flags::RST) => {
                 if tcp.flags.contains(Flags::ACK) && tcp.ack == first {
                     self.refused(now, found.index);
@@ -441,7 +447,7 @@ impl<M: Memory> Engine<M> {
         let Some(spec) = self.server(service, server) else { return false };
         let Some(slot) = self.table.slot(index) else { return false };
         let old = slot.ends();
-        let local = match self.local_end(now, service, &spec, old.client) {
+        let local = match self.local_end(now, service, &spec, old.client, Sender::Proven) {
             Ok(local) => local,
             Err(counter) => {
                 self.count(counter);

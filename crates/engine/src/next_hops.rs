@@ -1,8 +1,8 @@
 //! Where frames go: gateways towards real servers, which the kernel's routes name, and the
 //! neighbours that clients' frames came from (LVS: `fast_response_xmit`).
 //!
-//! Both live in one array of [`MAX_NEXT_HOPS`] entries; entries are never given back, because
-//! there are as many as neighbours, and sessions hold their numbers. A neighbour whose MAC
+//! Both live in one array of [`MAX_NEXT_HOPS`] entries. Sessions hold their numbers, so an entry is
+//! given back only by a look at all of them ([`NextHops::sweep`]). A neighbour whose MAC
 //! changes is one write: of the entry towards it, and of the one learned from its frames. One that the kernel forgets keeps its last MAC until a new one is
 //! known: the kernel's own entries age while only XDP sends to them.
 
@@ -63,6 +63,8 @@ pub(crate) struct NextHops {
     learned: HashMap<(u32, MacAddr, Tags), u32>,
     /// The interface that each entry in use belongs to, by its number less one.
     owners: Vec<u32>,
+    /// Numbers of entries that nobody uses.
+    free: Vec<u32>,
     /// What the kernel has said of neighbours, at most [`MAX_NEIGHBOURS`].
     neighbours: HashMap<Gateway, MacAddr>,
 }
@@ -142,11 +144,31 @@ impl NextHops {
         }
         let Some(interface) = self.interfaces.get(&neighbour.interface) else { return };
         let (device, tags) = (interface.device, interface.tags.identity());
-        let Some(index) = self.learned.remove(&(device, old, tags)) else { return };
-        if let Some(hop) = hops.get(index as usize) {
-            hop.set_destination(Some(mac));
+        // Each move of an address to a MAC that has an entry leaves two towards the same MAC.
+        for (owner, (index, hop)) in self.owners.iter().zip((1..).zip(hops.iter().skip(1))) {
+            if *owner == neighbour.interface
+                && hop.destination() == Some(old)
+                && !self.gateways.values().any(|gateway| *gateway == index)
+            {
+                hop.set_destination(Some(mac));
+            }
         }
-        self.learned.entry((device, mac, tags)).or_insert(index);
+        if let Some(index) = self.learned.remove(&(device, old, tags)) {
+            self.learned.entry((device, mac, tags)).or_insert(index);
+        }
+    }
+
+    /// Forgets what [`NextHops::heard`] has noted.
+    pub(crate) fn forget(&mut self, neighbour: Gateway) {
+        self.neighbours.remove(&neighbour);
+    }
+
+    /// Gives back the entries that are not `used`, by number.
+    pub(crate) fn sweep(&mut self, used: &[bool]) {
+        let is_used = |index: u32| used.get(index as usize).is_some_and(|used| *used);
+        self.gateways.retain(|_, index| is_used(*index));
+        self.learned.retain(|_, index| is_used(*index));
+        self.free = (1..=self.owners.len() as u32).filter(|index| !is_used(*index)).collect();
     }
 
     /// The gateways, and the numbers of their entries.
@@ -172,17 +194,21 @@ impl NextHops {
         destination: Option<MacAddr>,
     ) -> Option<u32> {
         let ours = self.interfaces.get(&interface)?;
-        let index = self.owners.len() as u32 + 1;
-        if index >= MAX_NEXT_HOPS {
-            return None;
-        }
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.owners.len() as u32 + 1 < MAX_NEXT_HOPS => {
+                self.owners.push(interface);
+                self.owners.len() as u32
+            }
+            None => return None,
+        };
+        *self.owners.get_mut(index as usize - 1)? = interface;
         let hop = hops.get(index as usize)?;
         hop.interface.store(ours.device);
         hop.mtu.store(ours.mtu);
         hop.set_tags(tags);
         hop.set_source(ours.mac);
         hop.set_destination(destination);
-        self.owners.push(interface);
         Some(index)
     }
 }

@@ -13,6 +13,11 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    /// Whether so many more frames can wait.
+    pub(crate) const fn has_room(&self, frames: usize) -> bool {
+        self.frames.len() + frames <= MAX_WAITING
+    }
+
     /// Queues `frame`; says whether there was room.
     pub(crate) fn push(&mut self, interface: u32, frame: &[u8]) -> bool {
         if self.frames.len() >= MAX_WAITING {

@@ -59,7 +59,7 @@ impl<M: Memory> Engine<M> {
         let server = self.schedule(service, None).ok_or(Counter::NoDestination)?;
         let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
         let client = packet.tuple.source;
-        let local = self.local_end(now, service, &spec, client)?;
+        let local = self.local_end(now, service, &spec, client, Sender::Unproven)?;
         let ends = Ends { client, vip: packet.tuple.destination, local, real: spec.address };
         let hops = self.table.memory().next_hops();
         let next_hop_out =

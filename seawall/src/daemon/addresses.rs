@@ -51,7 +51,11 @@ impl Added {
             netlink
                 .add_address(&spec)
                 .with_context(|| format!("adding {address} to {}", link.name))?;
-            self.addresses.push(Address { link_index, address, prefix_len });
+            let added = Address { link_index, address, prefix_len };
+            // Unless somebody has removed it meanwhile.
+            if !self.addresses.contains(&added) {
+                self.addresses.push(added);
+            }
         }
         Ok(())
     }

@@ -2,9 +2,11 @@
 //! do not wait for it: files are read and routes looked up on the threads of those who ask.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
+use std::time::{Duration, Instant};
 
 use seawall_control::api::{Backend, Declined};
 use seawall_control::config::Config;
@@ -24,11 +26,18 @@ pub(super) enum Command {
     Stats(Sender<StatsReport>),
     Drops(Sender<DropsReport>),
     Sessions(Page, Sender<SessionsReport>),
-    /// A file that has been read, and how its real servers are reached.
-    Reload(Box<Config>, Gateways, Sender<Result<ReloadReport, Declined>>),
-    /// How the real servers of the configuration that was served are reached now; `None` is one
-    /// that is not.
-    Routes(Arc<Config>, Vec<Vec<Option<Gateway>>>),
+    /// A file that has been read.
+    Reload {
+        config: Box<Config>,
+        /// How its real servers are reached.
+        gateways: Gateways,
+        /// Until then whoever asked waits.
+        until: Instant,
+        answer: Sender<Result<ReloadReport, Declined>>,
+    },
+    /// How the real servers of the configuration that was served are reached now: `None` is one
+    /// that is not, and for all, that they could not be looked up.
+    Routes(Arc<Config>, Option<Vec<Vec<Option<Gateway>>>>),
     Stop,
 }
 
@@ -39,6 +48,10 @@ pub(super) struct Remote {
     interfaces: Arc<Interfaces>,
     commands: Sender<Command>,
     waker: Waker,
+    /// Held from the reading of the file until it is applied: what is read first is applied first.
+    reloading: Arc<Mutex<()>>,
+    /// A signal's reload waits for its turn; it will do for the next signal too.
+    waiting: Arc<AtomicBool>,
 }
 
 impl Remote {
@@ -50,21 +63,44 @@ impl Remote {
     ) -> (Self, Receiver<Command>) {
         let (commands, receiver) = channel();
         let (config, interfaces) = (config.to_owned(), Arc::new(interfaces));
-        (Self { config, interfaces, commands, waker }, receiver)
+        let (reloading, waiting) = Default::default();
+        (Self { config, interfaces, commands, waker, reloading, waiting }, receiver)
     }
 
-    /// Has a thread look up the routes to the real servers of `config`, and tell the worker.
-    pub(super) fn look_up_routes(&self, config: Arc<Config>) {
+    /// Has a thread look up the routes to the real servers of `config`, and tell the worker. Says
+    /// whether there is one.
+    pub(super) fn look_up_routes(&self, config: Arc<Config>) -> bool {
         let remote = self.clone();
-        std::thread::spawn(move || {
+        let look_up = move || {
             let netlink = Netlink::open();
             let found = netlink.and_then(|mut netlink| {
                 setup::reachable(&config, &remote.interfaces, &mut netlink)
             });
-            // Without an answer nothing is known to have changed, and the worker may ask again.
-            let _ = remote.commands.send(Command::Routes(config, found.unwrap_or_default()));
+            let _ = remote.commands.send(Command::Routes(config, found.ok()));
             remote.waker.wake();
-        });
+        };
+        Builder::new().name("routes".into()).spawn(look_up).is_ok()
+    }
+
+    /// Reloads on a thread of its own, and says on the standard streams what came of it.
+    pub(super) fn reload_aside(&self) {
+        if self.waiting.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let remote = self.clone();
+        let reload = move || match remote.reload() {
+            Ok(report) => println!("reloaded: {}", report.to_line()),
+            Err(Declined::Refused(error)) => {
+                eprintln!("seawall: not reloaded, nothing changed: {error}");
+            }
+            Err(Declined::NoAnswer) => {
+                eprintln!("seawall: not reloaded, nothing changed: too busy, or about to end");
+            }
+        };
+        if let Err(error) = Builder::new().name("reload".into()).spawn(reload) {
+            self.waiting.store(false, Ordering::Relaxed);
+            eprintln!("seawall: not reloaded, nothing changed: {error}");
+        }
     }
 
     /// The file as it is now, and how its real servers are reached.
@@ -97,9 +133,12 @@ impl Backend for Remote {
     }
 
     fn reload(&self) -> Result<ReloadReport, Declined> {
+        let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.store(false, Ordering::Relaxed);
         let (config, gateways) =
             self.read().map_err(|error| Declined::Refused(format!("{error:#}")))?;
-        self.ask(|answer| Command::Reload(Box::new(config), gateways, answer))?
+        let (config, until) = (Box::new(config), Instant::now() + PATIENCE);
+        self.ask(|answer| Command::Reload { config, gateways, until, answer })?
     }
 
     fn stop(&self) {

@@ -6,16 +6,17 @@ mod interfaces;
 mod keys;
 mod reload;
 mod reports;
+mod routes;
 mod setup;
 
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use seawall_control::api::{Backend, Declined, Server};
+use seawall_control::api::{Declined, Server};
 use seawall_control::config::Config;
 use seawall_datapath::netlink::{Event, Link, Monitor, Neighbour, NeighbourKey, Netlink};
 use seawall_datapath::{
@@ -30,6 +31,7 @@ use addresses::Added;
 use backend::{Command, Remote};
 use interfaces::Interfaces;
 use keys::{Keys, Now};
+use routes::Routes;
 
 /// Records taken from one ring before the other has its turn.
 const BUDGET: usize = 256;
@@ -38,8 +40,6 @@ const BUDGET: usize = 256;
 const MAX_WAIT_MS: u64 = 500;
 /// How often the kernel is asked to confirm the neighbours that only XDP sends to.
 const PROBE_MS: u64 = 15_000;
-/// How often routes are looked up at most.
-const ROUTES_MS: u64 = 500;
 /// How often it is asked about those it has not found yet.
 const PROBE_UNRESOLVED_MS: u64 = 1_000;
 
@@ -98,18 +98,7 @@ fn stop_wanted(signals: &mut Signals, remote: &Remote) -> bool {
     for signal in signals.take() {
         match signal {
             Signal::Stop => stop = true,
-            Signal::Reload => {
-                let remote = remote.clone();
-                // The file may be long; packets do not wait until it is read.
-                std::thread::spawn(move || match remote.reload() {
-                    Ok(report) => println!("reloaded: {}", report.to_line()),
-                    Err(Declined::Refused(error)) => {
-                        eprintln!("seawall: not reloaded, nothing changed: {error}");
-                    }
-                    // It is about to end.
-                    Err(Declined::NoAnswer) => {}
-                });
-            }
+            Signal::Reload => remote.reload_aside(),
         }
     }
     stop
@@ -149,16 +138,6 @@ struct Worker {
     /// Events were lost; the network is to be read anew.
     overrun: bool,
     routes: Routes,
-}
-
-/// Whether routes to real servers have changed.
-#[derive(Default)]
-struct Routes {
-    changed: bool,
-    /// A thread is looking them up.
-    asked: bool,
-    /// When they may be looked up next.
-    next: u64,
 }
 
 impl Worker {
@@ -279,6 +258,17 @@ impl Worker {
         }
     }
 
+    /// Does what the engine asks for.
+    fn handle_requests(&mut self) -> Result<()> {
+        while let Some(request) = self.engine.poll_request() {
+            match request {
+                Request::Resolve(gateway) => self.probe(gateway),
+                Request::ServiceChanged(service) => self.set_service(service)?,
+            }
+        }
+        Ok(())
+    }
+
     /// How long nothing needs doing, in milliseconds.
     fn patience(&self) -> u64 {
         let now = clock::monotonic_ms();
@@ -304,50 +294,12 @@ impl Worker {
             self.next_epoch = begun.next;
         }
         self.follow_network(now)?;
-        while let Some(request) = self.engine.poll_request() {
-            match request {
-                Request::Resolve(gateway) => self.probe(gateway),
-                Request::ServiceChanged(service) => self.set_service(service)?,
-            }
-        }
+        self.handle_requests()?;
         let injector = &mut self.injector;
         self.engine.take_frames(|interface, frame| injector.send(interface, frame));
         injector.flush();
         self.engine.frames_sent();
         Ok(proven == BUDGET || unproven == BUDGET)
-    }
-
-    /// Has the routes looked up if they have changed.
-    fn look_up_routes(&mut self, remote: &Remote) {
-        let now = clock::monotonic_ms();
-        if self.routes.changed && !self.routes.asked && now >= self.routes.next {
-            self.routes = Routes { changed: false, asked: true, next: now + ROUTES_MS };
-            remote.look_up_routes(Arc::clone(&self.config));
-        }
-    }
-
-    /// Sends by the routes that there are now, established sessions too. A real server that has
-    /// none keeps the one it had.
-    fn follow_routes(&mut self, config: &Arc<Config>, gateways: &[Vec<Option<Gateway>>]) {
-        self.routes.asked = false;
-        if !Arc::ptr_eq(config, &self.config) {
-            self.routes.changed = true;
-            return;
-        }
-        let mut changed = false;
-        for (placed, gateways) in self.placed.iter().zip(gateways) {
-            for (server, gateway) in placed.servers.iter().zip(gateways) {
-                let hop = gateway.and_then(|gateway| self.engine.next_hop(gateway));
-                if let Some(hop) = hop {
-                    changed |= self.engine.set_route(placed.service, *server, hop);
-                }
-            }
-        }
-        if changed {
-            self.engine.settle(clock::monotonic_ms());
-            // Neighbours of the kernel's that only now are next hops of ours.
-            self.overrun = true;
-        }
     }
 
     fn obey(&mut self, commands: &Receiver<Command>) -> bool {
@@ -364,11 +316,16 @@ impl Worker {
                     let now = clock::monotonic_ms();
                     let _ = answer.send(reports::sessions(&self.engine, now, page));
                 }
-                Command::Reload(config, gateways, answer) => {
-                    let refused = |error| Declined::Refused(format!("{error:#}"));
-                    let _ = answer.send(self.reload(*config, &gateways).map_err(refused));
+                Command::Reload { config, gateways, until, answer } => {
+                    // Nobody may be told that it has not been applied, and then it is.
+                    if Instant::now() < until {
+                        let refused = |error| Declined::Refused(format!("{error:#}"));
+                        let _ = answer.send(self.reload(*config, &gateways).map_err(refused));
+                    }
                 }
-                Command::Routes(config, gateways) => self.follow_routes(&config, &gateways),
+                Command::Routes(config, gateways) => {
+                    self.follow_routes(&config, gateways.as_deref())
+                }
                 Command::Stop => return true,
             }
         }
@@ -380,13 +337,17 @@ impl Worker {
         while let Some(event) = self.monitor.next_event()? {
             match event {
                 Event::Neighbour(neighbour) => self.learn(&neighbour),
-                Event::Link(link) => self.set_link(&link)?,
+                Event::Link(link) => {
+                    self.set_link(&link)?;
+                    // An interface that goes down takes its routes along, unsaid.
+                    self.routes.changed = true;
+                }
                 Event::Overrun => self.overrun = true,
-                Event::LinkGone { .. }
-                | Event::NeighbourGone { .. }
-                | Event::Address(_)
-                | Event::AddressGone(_) => {}
-                Event::Route => self.routes.changed = true,
+                Event::NeighbourGone(key) => self.engine.forget_neighbour(gateway(key)),
+                Event::Route | Event::LinkGone { .. } | Event::AddressGone(_) => {
+                    self.routes.changed = true;
+                }
+                Event::Address(_) => {}
             }
         }
         if self.overrun {
@@ -425,8 +386,8 @@ impl Worker {
 
     fn learn(&mut self, neighbour: &Neighbour) {
         let Some(mac) = neighbour.mac.filter(|_| neighbour.state.is_valid()) else { return };
-        let (interface, address) = (neighbour.link_index, neighbour.address.into());
-        self.engine.set_neighbour(Gateway { interface, address }, MacAddr(mac));
+        let (link_index, address) = (neighbour.link_index, neighbour.address);
+        self.engine.set_neighbour(gateway(NeighbourKey { link_index, address }), MacAddr(mac));
     }
 
     /// Asks the kernel for a neighbour's MAC; the answer comes through the monitor. If the
@@ -435,4 +396,9 @@ impl Worker {
         let key = NeighbourKey { link_index: gateway.interface, address: gateway.address.into() };
         let _ = self.netlink.probe_neighbour(key);
     }
+}
+
+/// What the engine calls a neighbour of the kernel's.
+fn gateway(key: NeighbourKey) -> Gateway {
+    Gateway { interface: key.link_index, address: key.address.into() }
 }

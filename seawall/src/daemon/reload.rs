@@ -19,17 +19,22 @@ use super::{Placed, Worker};
 pub(super) const VIP: AddressEntry =
     AddressEntry { flags: AddressEntry::VIP, port_min: 0, port_max: 0 };
 
+/// A VIP whose services are not there yet: the kernel, which has none at all, must not refuse
+/// connections to them.
+const HELD: AddressEntry =
+    AddressEntry { flags: AddressEntry::LOCAL, port_min: 0, port_max: u16::MAX };
+
 impl Worker {
-    /// Serves `new` from now on. Sessions go on; what the packet path must know follows in the next
-    /// round.
+    /// Serves `new` from now on. Sessions go on.
     ///
     /// # Errors
     /// What is wrong with it on this machine, or needs a new start; then nothing has changed.
     pub(super) fn reload(&mut self, new: Config, gateways: &Gateways) -> Result<ReloadReport> {
         let Reload { config, services, changes } = self.config.reload(new)?;
         let specs = self.specs(&config, gateways)?;
-        if let Err(error) = self.add_addresses(&config) {
-            self.drop_addresses(&vips(&config) - &vips(&self.config));
+        let new = &vips(&config) - &vips(&self.config);
+        if let Err(error) = self.add_addresses(&config, &new) {
+            self.drop_addresses(new);
             return Err(error);
         }
         self.engine.set_config(setup::engine_config(&config, Now::read().offset()));
@@ -38,6 +43,10 @@ impl Worker {
         let placed: Vec<_> =
             places.map(|((spec, service), place)| self.place(spec, service, place)).collect();
         self.placed = placed;
+        self.handle_requests()?;
+        for address in new {
+            self.xdp.set_address(&AddressKey(address), &VIP)?;
+        }
         if !changes.is_empty() {
             self.engine.settle(clock::monotonic_ms());
         }
@@ -59,10 +68,10 @@ impl Worker {
         Ok(specs)
     }
 
-    /// Adds the VIPs that are new: XDP has them first, or the kernel would answer for them.
-    fn add_addresses(&mut self, config: &Config) -> Result<()> {
-        for address in vips(config) {
-            self.xdp.set_address(&AddressKey(address), &VIP)?;
+    /// Adds the VIPs that are `new`; XDP has them first.
+    fn add_addresses(&mut self, config: &Config, new: &HashSet<Addr>) -> Result<()> {
+        for address in new {
+            self.xdp.set_address(&AddressKey(*address), &HELD)?;
         }
         self.added.add(config, &self.interfaces, &mut self.netlink)
     }

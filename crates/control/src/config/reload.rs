@@ -60,9 +60,9 @@ struct Difference<'a> {
 }
 
 impl Difference<'_> {
-    fn refuse(&mut self, message: String) {
+    fn refuse(&mut self, line: Option<usize>, message: String) {
         let (file, remedy) = (self.new.file.clone(), RESTART.to_owned());
-        self.errors.push(ConfigError { file, line: None, message, remedy });
+        self.errors.push(ConfigError { file, line, message, remedy });
     }
 
     /// What only a new start can change.
@@ -81,18 +81,22 @@ impl Difference<'_> {
         let ipvs = |config: &Config| config.ipvs.socket.as_ref().map(|path| path.value.clone());
         let secret =
             |config: &Config| config.synproxy.secret_file.as_ref().map(|path| path.value.clone());
-        for (differs, what) in [
-            (names(old) != names(new), "interfaces"),
-            (old.max_sessions != new.max_sessions, "max_sessions"),
-            (old.manage_addresses != new.manage_addresses, "manage_addresses"),
-            (old.api != new.api, "[api]"),
-            (ipvs(old) != ipvs(new), "[ipvs]"),
-            (old.synproxy.wscale != new.synproxy.wscale, "[synproxy] wscale"),
-            (secret(old) != secret(new), "[synproxy] secret_file"),
-            (pools(old) != pools(new), "[[local_addresses]]"),
+        let secret_line = new.synproxy.secret_file.as_ref().map(|path| path.line);
+        let ipvs_line = new.ipvs.socket.as_ref().map(|path| path.line);
+        let pools_line = new.local_addresses.first().map(|pool| pool.line);
+        let names_line = new.interfaces.first().map(|name| name.line);
+        for (differs, line, what) in [
+            (names(old) != names(new), names_line, "interfaces"),
+            (old.max_sessions != new.max_sessions, None, "max_sessions"),
+            (old.manage_addresses != new.manage_addresses, None, "manage_addresses"),
+            (old.api != new.api, None, "[api]"),
+            (ipvs(old) != ipvs(new), ipvs_line, "[ipvs]"),
+            (old.synproxy.wscale != new.synproxy.wscale, None, "[synproxy] wscale"),
+            (secret(old) != secret(new), secret_line, "[synproxy] secret_file"),
+            (pools(old) != pools(new), pools_line, "[[local_addresses]]"),
         ] {
             if differs {
-                self.refuse(format!("{what} has changed"));
+                self.refuse(line, format!("{what} has changed"));
             }
         }
     }
@@ -317,9 +321,9 @@ synproxy = "off"
     #[test]
     fn what_needs_a_new_start_is_refused() {
         for (from, to, message) in [
-            ("\"eth1\"", "\"eth2\"", "t.toml: interfaces has changed"),
+            ("\"eth1\"", "\"eth2\"", "t.toml:1: interfaces has changed"),
             ("4096", "8192", "t.toml: max_sessions has changed"),
-            ("7.103\"", "7.104\"", "t.toml: [[local_addresses]] has changed"),
+            ("7.103\"", "7.104\"", "t.toml:4: [[local_addresses]] has changed"),
             ("max_", "manage_addresses = false\nmax_", "t.toml: manage_addresses has changed"),
             ("[[local", "[synproxy]\nwscale = 3\n[[local", "t.toml: [synproxy] wscale has changed"),
             ("[[local", "[api]\nsocket = \"/x\"\n[[local", "t.toml: [api] has changed"),

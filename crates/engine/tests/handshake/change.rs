@@ -12,8 +12,12 @@ use crate::support::stage::{CLIENT_PORT, SERVER_ISN, Stage, all_options, answer,
 in_each_family! {
     sessions_of_a_removed_real_server_wait_for_it,
     sessions_end_with_their_real_server_if_wanted,
+    nobody_is_forgotten_when_many_sessions_end,
     a_handshake_moves_on_when_its_real_server_goes,
-    a_removed_service_takes_nobody_and_its_number_waits,
+    what_a_removed_real_server_says_no_longer_counts,
+    a_client_that_waits_without_the_proxy_may_go_elsewhere,
+    what_a_removed_real_server_refused_is_offered_again,
+    a_removed_service_takes_nobody_and_comes_back_with_its_sessions,
     a_number_is_given_again_only_without_sessions,
     round_robin_goes_by_the_order_of_addition,
     a_client_is_followed_to_its_new_mac,
@@ -75,12 +79,31 @@ fn sessions_end_with_their_real_server_if_wanted(family: Family) {
     let (first, syn, server) = establish(&mut stage, CLIENT_PORT);
     stage.balancer.engine.remove_server(0, server);
     stage.balancer.engine.settle(stage.balancer.now());
-    stage.round();
+    // A tick of the timers.
+    stage.pass(64);
     let reset = stage.one_to_client();
     assert_eq!((reset.flags, reset.seq), (RST, first.ack));
     let reset = stage.one_to_server();
     assert_eq!((reset.flags, reset.seq), (RST, syn.seq.wrapping_add(1)));
     assert_eq!(stage.balancer.engine.counter(Counter::ExpiredNoServer), 1);
+    stage.balancer.assert_empty();
+}
+
+/// However many end at once, every end hears of it.
+fn nobody_is_forgotten_when_many_sessions_end(family: Family) {
+    const SESSIONS: u16 = 3_000;
+    let mut setup = Setup { servers: 1, sessions: 4_096, ..Setup::of(family) };
+    setup.config = Config { expire_nodest_conn: true, ..setup.config };
+    let mut stage = Stage::new(&setup);
+    for port in 0..SESSIONS {
+        establish(&mut stage, 10_000 + port);
+    }
+    stage.balancer.engine.remove_server(0, 0);
+    stage.balancer.engine.settle(stage.balancer.now());
+    stage.pass(200);
+    let resets = |sent: &[Segment]| sent.iter().filter(|segment| segment.flags == RST).count();
+    let told = (resets(&stage.to_client), resets(&stage.to_servers));
+    assert_eq!(told, (usize::from(SESSIONS), usize::from(SESSIONS)));
     stage.balancer.assert_empty();
 }
 
@@ -116,10 +139,11 @@ fn a_handshake_moves_on_when_its_real_server_goes(family: Family) {
     assert_eq!(stage.one_to_client().flags & RST, RST);
 }
 
-fn a_removed_service_takes_nobody_and_its_number_waits(family: Family) {
+fn a_removed_service_takes_nobody_and_comes_back_with_its_sessions(family: Family) {
     let mut stage = Stage::new(&Setup::of(family));
     let (first, ..) = establish(&mut stage, CLIENT_PORT);
-    let spec = stage.balancer.engine.services().swap_remove(0).spec;
+    let report = stage.balancer.engine.services().swap_remove(0);
+    let (spec, servers) = (report.spec, report.servers);
     // Accepted, and on its way to the engine.
     let syn = stage.client_says(CLIENT_PORT + 1, SYN, 7, 0);
     stage.client(&syn);
@@ -131,6 +155,7 @@ fn a_removed_service_takes_nobody_and_its_number_waits(family: Family) {
     stage.balancer.engine.settle(stage.balancer.now());
     stage.round();
     assert!(stage.to_servers.is_empty());
+    assert_eq!(stage.one_to_client().flags & RST, RST, "it believed itself connected");
     assert_eq!(stage.balancer.engine.counter(Counter::NoDestination), 1);
     assert_eq!(stage.balancer.engine.services(), []);
     assert_eq!(stage.balancer.engine.service_entry(0), None);
@@ -138,12 +163,90 @@ fn a_removed_service_takes_nobody_and_its_number_waits(family: Family) {
     stage.client(&data(&first, 0, b"lost"));
     assert!(stage.to_servers.is_empty());
 
-    assert_eq!(stage.balancer.engine.add_service(spec.clone()), 1, "0 still has a session");
-    stage.balancer.engine.remove_service(1);
+    let mut other = spec.clone();
+    other.address.port += 1;
+    assert_eq!(stage.balancer.engine.add_service(other), 1, "0 still has a session");
+    assert_eq!(stage.balancer.engine.add_service(spec.clone()), 0, "itself");
+    assert_eq!(stage.balancer.engine.services()[0].servers, [], "none that was not added");
+    for server in &servers {
+        stage.balancer.engine.add_server(0, server.spec).expect("a service");
+    }
+    stage.balancer.engine.settle(stage.balancer.now());
+    stage.round();
+    stage.client(&data(&first, 0, b"again"));
+    assert_eq!(stage.one_to_server().payload, b"again");
+
+    stage.balancer.engine.remove_service(0);
+    stage.balancer.forget_service(0);
     stage.pass(1_000_000);
     assert_eq!(stage.balancer.engine.session_count(), 0);
-    assert_eq!(stage.balancer.engine.add_service(spec), 0);
-    assert_eq!(stage.balancer.engine.services()[0].servers, [], "none that was not added");
+    let mut new = spec;
+    new.address.port += 2;
+    assert_eq!(stage.balancer.engine.add_service(new), 0);
+    assert_eq!(stage.balancer.engine.services()[0].servers, []);
+}
+
+/// Between the removal and the timer that asks another one, what comes from it is too late.
+fn what_a_removed_real_server_says_no_longer_counts(family: Family) {
+    for bare_ack in [false, true] {
+        let mut stage = Stage::new(&Setup::of(family));
+        let (first, syn) = stage.open(CLIENT_PORT, all_options());
+        let server = stage.family.server_number(syn.destination.0);
+        stage.balancer.engine.remove_server(0, server);
+        stage.balancer.engine.settle(stage.balancer.now());
+        for _ in 0..2 {
+            let says = if bare_ack {
+                answer(&syn, ACK, SERVER_ISN, syn.seq.wrapping_add(77))
+            } else {
+                syn_ack(&syn, all_options())
+            };
+            stage.server(&says);
+        }
+        stage.round();
+        let again: Vec<_> = stage.to_servers.drain(..).filter(|sent| sent.flags == SYN).collect();
+        let [again] = &again[..] else { panic!("{again:#?}") };
+        assert_ne!(again.destination, syn.destination);
+        stage.server(&syn_ack(again, all_options()));
+        stage.round();
+        stage.to_servers.clear();
+        stage.client(&data(&first, 0, b"x"));
+        let sent = stage.one_to_server();
+        assert_eq!((sent.destination, sent.payload), (again.destination, b"x".to_vec()));
+    }
+}
+
+fn a_client_that_waits_without_the_proxy_may_go_elsewhere(family: Family) {
+    let mut stage = Stage::new(&Setup { synproxy: false, ..Setup::of(family) });
+    let syn = stage.client_says(CLIENT_PORT, SYN, 7, 0);
+    stage.client(&syn);
+    stage.round();
+    let asked = stage.one_to_server();
+    let server = stage.family.server_number(asked.destination.0);
+    stage.balancer.engine.remove_server(0, server);
+    stage.balancer.engine.settle(stage.balancer.now());
+    stage.pass(64);
+    stage.balancer.assert_empty();
+    stage.to_servers.clear();
+    stage.to_client.clear();
+    stage.client(&syn);
+    stage.round();
+    let again = stage.one_to_server();
+    assert_eq!(again.flags, SYN);
+    assert_ne!(again.destination, asked.destination);
+}
+
+/// SPEC A7: what one has refused is offered to nobody, as long as it is there.
+fn what_a_removed_real_server_refused_is_offered_again(family: Family) {
+    let mut stage = Stage::new(&Setup::of(family));
+    let flags = |stage: &Stage| stage.balancer.engine.service_entry(0).expect("there").flags;
+    let before = flags(&stage);
+    let (_, syn) = stage.open(CLIENT_PORT, all_options());
+    stage.server(&syn_ack(&syn, Vec::new()));
+    stage.round();
+    assert_ne!(flags(&stage), before);
+    let server = stage.family.server_number(syn.destination.0);
+    stage.balancer.engine.remove_server(0, server);
+    assert_eq!(flags(&stage), before);
 }
 
 fn a_number_is_given_again_only_without_sessions(family: Family) {
@@ -201,6 +304,17 @@ fn a_client_is_followed_to_its_new_mac(family: Family) {
     assert_eq!(goes_to(&mut stage), MacAddr(CLIENT_MAC), "the other one still has it");
     stage.balancer.engine.set_neighbour(router(one), NEW);
     assert_eq!(goes_to(&mut stage), NEW);
+    // A second client of the router's peer, then all fail back.
+    let peer = Gateway { interface: OUTSIDE, address: stage.family.local().into() };
+    stage.balancer.engine.set_neighbour(peer, NEW);
+    stage.balancer.engine.forget_neighbour(peer);
+    for address in [one, other] {
+        stage.balancer.engine.set_neighbour(router(address), MacAddr(CLIENT_MAC));
+    }
+    assert_eq!(goes_to(&mut stage), MacAddr(CLIENT_MAC));
+    for address in [one, other] {
+        stage.balancer.engine.set_neighbour(router(address), NEW);
+    }
     // On another interface the same MAC is another neighbour's.
     let elsewhere = Gateway { interface: stage.inside(), address: one };
     stage.balancer.engine.set_neighbour(elsewhere, NEW);

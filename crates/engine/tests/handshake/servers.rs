@@ -1,6 +1,6 @@
 //! Real servers that refuse, are silent, or remember a connection of their past.
 
-use seawall_engine::{Counter, Forwarding};
+use seawall_engine::{Counter, Forwarding, Proxy};
 use seawall_fastpath::TcpState;
 use seawall_fastpath::layout::{RecordHeader, RecordKind};
 
@@ -18,6 +18,7 @@ in_each_family! {
     a_syn_ack_sent_again_is_answered_not_forwarded,
     an_old_generation_changes_nothing,
     under_nat_services_share_real_servers_and_clients_their_ports,
+    nobody_without_proof_ends_another_services_session,
 }
 
 /// SPEC A10: a RST that the client's stack accepts, and nothing is sent again later.
@@ -253,4 +254,26 @@ fn under_nat_services_share_real_servers_and_clients_their_ports(family: Family)
         stage.round();
         assert_eq!(stage.one_to_server().flags & ACK, ACK);
     }
+}
+
+/// SPEC B6: the SYN of a spoofed client to a service without the proxy, beside one with it.
+fn nobody_without_proof_ends_another_services_session(family: Family) {
+    let setup = Setup { forwarding: Forwarding::Nat, servers: 1, services: 2, ..Setup::of(family) };
+    let mut stage = Stage::new(&setup);
+    stage.balancer.engine.set_synproxy(1, Proxy::Off);
+    let (first, syn) = stage.open(CLIENT_PORT, all_options());
+    stage.server(&syn_ack(&syn, all_options()));
+    stage.round();
+    stage.client(&Segment { flags: RST, ..first });
+    stage.round();
+    stage.to_servers.clear();
+    let [(_, before)] = &stage.balancer.engine.sessions(0, 0, 9)[..] else { panic!("one") };
+    assert_eq!(before.state, TcpState::Close);
+    stage.service = 1;
+    let spoofed = stage.client_says(CLIENT_PORT, SYN, 9, 0);
+    stage.client(&spoofed);
+    stage.round();
+    assert!(stage.to_servers.is_empty());
+    assert_eq!(stage.balancer.engine.counter(Counter::Conflict), 1);
+    assert_eq!(stage.balancer.engine.session_count(), 1);
 }

@@ -321,3 +321,42 @@ fn a_syn_moves_no_session() {
         }
     }
 }
+
+/// While early data is about to be sent, what follows goes the same way; the real server's segments
+/// need not.
+#[test]
+fn clients_of_opening_sessions_go_through_the_engine() {
+    let world = World::new();
+    let session = session(Established);
+    let slot = world.session(&session);
+    let word = world.slot(slot).state();
+    let opening = Word { flags: word.flags | flag::OPENING, ..word };
+    world.slot(slot).word.store(opening.to_bits());
+    for flags in [ACK, ACK | PSH, FIN | ACK, RST] {
+        let ran = world.client_sends(&segment(&session, Inbound, flags, 0));
+        assert_eq!(ran.reason(), Reason::PuntClient, "{flags}");
+    }
+    assert!(world.records().iter().all(|it| it.header.kind == RecordKind::FromClient as u16));
+    assert_eq!(world.slot(slot).state(), opening);
+    send(&world, Outbound, &segment(&session, Outbound, ACK, 0));
+}
+
+/// IPVS: a connection whose destination is not available. Its real server may finish what it says.
+#[test]
+fn clients_of_removed_real_servers_are_not_heard() {
+    for state in [Established, FinWait, TimeWait, Close, CloseWait] {
+        let world = World::new();
+        let session = session(state);
+        let slot = world.session(&session);
+        let word = world.slot(slot).state();
+        let removed = Word { flags: word.flags | flag::NO_SERVER, ..word };
+        world.slot(slot).word.store(removed.to_bits());
+        for flags in [ACK, FIN | ACK, RST] {
+            let ran = world.client_sends(&segment(&session, Inbound, flags, 0));
+            assert_eq!(ran.reason(), Reason::NoServer, "{state:?} {flags}");
+        }
+        assert_eq!(world.slot(slot).state(), removed);
+        assert_eq!(world.slot(slot).inbound.packets.load(), 0);
+        send(&world, Outbound, &segment(&session, Outbound, ACK, 0));
+    }
+}
