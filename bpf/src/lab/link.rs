@@ -53,6 +53,13 @@ pub extern "C" fn lab_link(context: *mut xdp_md) -> u32 {
     out(0)
 }
 
+/// See [`crate::link_layout::program::REDIRECT`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "xdp")]
+pub extern "C" fn lab_redirect(_: *mut xdp_md) -> u32 {
+    out(0)
+}
+
 /// See [`crate::link_layout::program::RELEASE`].
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp/cpumap")]

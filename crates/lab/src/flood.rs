@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
-use aya::{Ebpf, include_bytes_aligned};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
-use crate::Namespace;
+use crate::{Interface, Namespace};
 use crate::flood_layout::{FIELDS, FRAME_MAX, Field, TEMPLATES, map, program};
 use crate::frame::{Link, Packet, Part, Path, Place, Segment, Template, Values, flags};
 use crate::topology::{Arms, Host, Topology};
@@ -56,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// Frames from anywhere.
-    fn template(self, link: Link, target: SocketAddr) -> Template {
+    pub fn template(self, link: Link, target: SocketAddr) -> Template {
         let path =
             Path { source: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), destination: target };
         let segment = |flags, options: &[u8]| {
@@ -149,7 +149,7 @@ impl Passes {
     pub fn attach_to_balancer(topology: &Topology) -> Result<Self, Error> {
         let Host { namespace, interfaces } = &topology.balancer;
         let one =
-            |interface: &crate::Interface| namespace.run(|| attach(&interface.name, program::PASS));
+            |interface: &Interface| namespace.run(|| attach(&interface.name, program::PASS));
         Ok(Self { _programs: interfaces.iter().map(one).collect::<Result<_, _>>()? })
     }
 }
@@ -180,7 +180,7 @@ fn port_of<'a>(topology: &'a Topology, host: &Host) -> Option<&'a str> {
     Some(&port.name)
 }
 
-fn attach(interface: &str, name: &'static str) -> Result<Ebpf, Error> {
+pub(crate) fn attach(interface: &str, name: &'static str) -> Result<Ebpf, Error> {
     let mut ebpf = Ebpf::load(OBJECT)?;
     let program = xdp(&mut ebpf, name)?;
     program.load()?;
@@ -226,9 +226,17 @@ impl Attacker {
                 theirs.iter().any(|theirs| shares_network(Some(theirs), ours.addresses.first()))
             })
             .ok_or(Error::Missing("interface of the balancer towards the attacker"))?;
-        let name = ours.name.as_str();
-        let sink = host.namespace.run(|| attach(name, program::SINK))?;
-        let link = Link { destination: router.mac, source: ours.mac };
+        Self::at(&host.namespace, ours, router.mac)
+    }
+
+    /// Prepares one at any interface, opposite an interface with that MAC address: what comes in
+    /// there, and is not the search for its own address, no longer reaches the host.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn at(namespace: &Namespace, ours: &Interface, opposite: [u8; 6]) -> Result<Self, Error> {
+        let sink = namespace.run(|| attach(&ours.name, program::SINK))?;
+        let link = Link { destination: opposite, source: ours.mac };
         Ok(Self { sink, interface: ours.index, link })
     }
 
@@ -247,16 +255,19 @@ impl Attacker {
     }
 
     /// Starts a flood of templates in turn, `rate` frames a second over all of them; 0 means as
-    /// many as the machine can.
+    /// many as the machine can. A template takes about 300 bytes.
     ///
     /// # Errors
     /// When the kernel refuses.
     ///
     /// # Panics
-    /// When there are more templates than [`TEMPLATES`], or more fields in one than [`FIELDS`].
+    /// When there are more fields in a template than [`FIELDS`].
     pub fn send(&self, host: &Host, templates: &[Template], rate: u32) -> Result<Flood, Error> {
-        assert!(templates.len() <= TEMPLATES as usize, "{} templates", templates.len());
-        let mut ebpf = Ebpf::load(OBJECT)?;
+        let room = (templates.len() as u32).max(TEMPLATES);
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries(map::TEMPLATES, room)
+            .map_max_entries(map::SENT, room)
+            .load(OBJECT)?;
         let map = ebpf.map_mut(map::TEMPLATES).ok_or(Error::Missing(map::TEMPLATES))?;
         let mut map: Array<_, Words> = Array::try_from(map)?;
         for (at, template) in (0..).zip(templates) {
@@ -311,7 +322,7 @@ fn words(template: &Template) -> Words {
     std::array::from_fn(|_| all.next().unwrap_or_default())
 }
 
-fn only_interface(host: &Host) -> Result<&crate::Interface, Error> {
+fn only_interface(host: &Host) -> Result<&Interface, Error> {
     host.interfaces.first().ok_or(Error::Missing("interface of the attacker"))
 }
 

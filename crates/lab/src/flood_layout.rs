@@ -35,7 +35,7 @@ pub mod map {
 /// The longest frame that a flood sends, in bytes, without the checksum of Ethernet.
 pub const FRAME_MAX: usize = 192;
 
-/// Templates that a flood has at most.
+/// Templates that there is room for, unless the driver makes more.
 pub const TEMPLATES: u32 = 64;
 
 /// Fields that a template can vary.

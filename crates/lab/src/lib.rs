@@ -7,6 +7,8 @@
 //! [`pattern`], the [`histogram`] and the HTTP pieces needs root.
 
 pub mod attack;
+pub mod bound;
+pub mod cpu;
 pub mod daemon;
 pub mod flood;
 pub mod flood_layout;

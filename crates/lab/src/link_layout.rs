@@ -4,6 +4,8 @@
 
 /// The programs.
 pub mod program {
+    /// Sends everything out of the first interface of [`super::map::OUT`].
+    pub const REDIRECT: &str = "lab_redirect";
     /// Forwards frames to [`super::map::OUT`], as [`super::Link`] says.
     pub const LINK: &str = "lab_link";
     /// Holds a frame until its time has come and forwards it then; the program of

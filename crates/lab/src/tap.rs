@@ -89,21 +89,27 @@ pub fn received(namespace: &Namespace) -> io::Result<Vec<(String, u64)>> {
         .collect())
 }
 
+/// A number that a namespace's protocols count, of a file in `/proc/net` that has a line of names
+/// and a line of numbers for each group: `snmp`, `Ip:`, `ForwDatagrams`.
+///
+/// # Errors
+///
+/// Those of reading the file; when it lacks the counter.
+pub fn counted(namespace: &Namespace, file: &str, group: &str, name: &str) -> io::Result<u64> {
+    let path = format!("/proc/thread-self/net/{file}");
+    counter(&namespace.run(|| std::fs::read_to_string(path))?, group, name)
+}
+
 /// SYNs that the namespace's TCP has sent, again ones included.
 ///
 /// # Errors
 ///
 /// Those of reading the files; when they lack a counter.
 pub fn syns_sent(namespace: &Namespace) -> io::Result<u64> {
-    let read = |file: &str| {
-        let path = format!("/proc/thread-self/net/{file}");
-        namespace.run(|| std::fs::read_to_string(path))
-    };
-    let opened = counter(&read("snmp")?, "Tcp:", "ActiveOpens")?;
-    Ok(opened + counter(&read("netstat")?, "TcpExt:", "TCPSynRetrans")?)
+    let opened = counted(namespace, "snmp", "Tcp:", "ActiveOpens")?;
+    Ok(opened + counted(namespace, "netstat", "TcpExt:", "TCPSynRetrans")?)
 }
 
-/// A number of a file that has a line of names and a line of numbers for each group.
 fn counter(text: &str, group: &str, name: &str) -> io::Result<u64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(group));
     let (names, numbers) = (lines.next(), lines.next());

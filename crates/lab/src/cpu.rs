@@ -1,0 +1,155 @@
+//! Who spends processor time, and on which processor: for benches.
+//!
+//! A veth's receive work runs wherever its sender does, inside whatever was interrupted, so nobody
+//! can be billed for it. With threaded NAPI each interface has a kernel thread that does it, which
+//! can be pinned and whose time the kernel counts.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use rustix::thread::{CpuSet, Pid, sched_setaffinity};
+
+use crate::Namespace;
+
+/// Gives the receive work of an interface to a kernel thread of its own, as soon as it has NAPI: a
+/// veth has while it has an XDP program.
+///
+/// # Errors
+///
+/// When there is no such interface, or the kernel is older than 5.12.
+pub fn set_threaded(namespace: &Namespace, interface: &str) -> io::Result<()> {
+    namespace.run(|| {
+        // `/sys` shows the network that it was mounted in; this shows the namespace's.
+        let context = fsopen("sysfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(&context)?;
+        let root =
+            fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+        let path = format!("class/net/{interface}/threaded");
+        let file = openat(&root, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(&file, b"1")?;
+        Ok(())
+    })
+}
+
+/// The kernel threads of threaded NAPI on this machine, by their process ids.
+///
+/// # Errors
+///
+/// Those of reading `/proc`.
+pub fn napi_threads() -> io::Result<BTreeSet<u32>> {
+    let mut threads = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // A process may have ended by now.
+        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        if name.starts_with("napi/") {
+            threads.insert(pid);
+        }
+    }
+    Ok(threads)
+}
+
+/// Lets a process or kernel thread, with the threads that it has now, run on one processor only.
+///
+/// # Errors
+///
+/// When there is no such process or processor.
+pub fn pin(pid: u32, cpu: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    for thread in tasks(pid)? {
+        let thread = i32::try_from(thread).ok().and_then(Pid::from_raw);
+        sched_setaffinity(thread, &set)?;
+    }
+    Ok(())
+}
+
+/// Processor time that the threads a process has now have taken, softirqs on top of them included.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn time(pid: u32) -> io::Result<Duration> {
+    let mut total = Duration::ZERO;
+    for thread in tasks(pid)? {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat"))?;
+        let nanos = text.split_whitespace().next().and_then(|word| word.parse().ok());
+        total += nanos.map(Duration::from_nanos).ok_or(io::ErrorKind::InvalidData)?;
+    }
+    Ok(total)
+}
+
+fn tasks(pid: u32) -> io::Result<Vec<u32>> {
+    let entries = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"))?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_str().and_then(|n| n.parse().ok())));
+    names.filter_map(Result::transpose).collect()
+}
+
+/// What the processors of this machine have done since it started, in ticks (proc(5): `/proc/stat`;
+/// 10 ms each).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ticks {
+    /// All but idle and waiting for disks.
+    pub busy: u64,
+    /// Those of [`Ticks::busy`] in softirqs.
+    pub softirq: u64,
+}
+
+impl Ticks {
+    /// Those of one processor.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such processor.
+    pub fn of(cpu: usize) -> io::Result<Self> {
+        let text = std::fs::read_to_string("/proc/stat")?;
+        Self::parse(&text, cpu).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn parse(text: &str, cpu: usize) -> Option<Self> {
+        let name = format!("cpu{cpu} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&name))?;
+        let numbers: Vec<u64> =
+            line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        // user, nice, system, idle, iowait, irq, softirq, steal.
+        let &[user, nice, system, _, _, irq, softirq, ..] = &numbers[..] else { return None };
+        Some(Self { busy: user + nice + system + irq + softirq, softirq })
+    }
+
+    /// What was done since `earlier`.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self { busy: self.busy - earlier.busy, softirq: self.softirq - earlier.softirq }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ticks, napi_threads, time};
+
+    #[test]
+    fn ticks_of_a_processor() {
+        let text = "cpu  9 9 9 9 9 9 9 0\ncpu0 1 2 3 100 50 4 5 0 0 0\ncpu1 0 0 0 0 0 0 0 0\n";
+        assert_eq!(Ticks::parse(text, 0), Some(Ticks { busy: 15, softirq: 5 }));
+        assert_eq!(Ticks::parse(text, 1), Some(Ticks::default()));
+        assert_eq!(Ticks::parse(text, 2), None);
+    }
+
+    #[test]
+    fn time_passes_for_whoever_works() {
+        let pid = std::process::id();
+        let before = time(pid).unwrap();
+        let mut sum = 0u64;
+        while time(pid).unwrap() == before {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(!napi_threads().unwrap().contains(&pid));
+    }
+}
