@@ -1,7 +1,9 @@
-//! Tasks that `cargo build` does not do: `cargo xtask bpf` and `cargo xtask fuzz`.
+//! Tasks that `cargo build` does not do: `cargo xtask bpf`, `cargo xtask fuzz` and `cargo xtask
+//! bench`.
 
 use std::process::ExitCode;
 
+mod bench;
 mod bpf;
 mod fuzz;
 #[path = "../../bpf/source_hash.rs"]
@@ -11,12 +13,14 @@ mod toolchain;
 const USAGE: &str = "\
 usage: cargo xtask bpf [--check]
        cargo xtask fuzz [TARGET] [SECONDS]
+       cargo xtask bench [SCENARIO]... [--json FILE] [--quick] [--list]
 
   bpf          build the BPF objects, and record what from and with what
   bpf --check  build them and compare with the ones in the tree, if the compiler and the linker
                are the recorded ones
   fuzz         run a target (wire, fastpath, engine), or each of them, under libFuzzer for so many
-               seconds (60); needs cargo-fuzz, and says so";
+               seconds (60); needs cargo-fuzz, and says so
+  bench        measure Seawall, its peers and the limits; needs root and two processors";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         },
+        ["bench", rest @ ..] => bench::run(rest),
         ["--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

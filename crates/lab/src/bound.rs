@@ -11,6 +11,8 @@ use crate::{Host, Namespace, link_layout};
 /// What a program does with every frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bound {
+    /// Leaves it to the kernel.
+    Pass,
     /// Drops it.
     Drop,
     /// Sends it back, with addresses and ports swapped.
@@ -30,6 +32,7 @@ impl BoundPrograms {
     /// When the kernel refuses.
     pub fn attach(namespace: &Namespace, interface: &str, bound: Bound) -> Result<Self, Error> {
         let name = match bound {
+            Bound::Pass => program::PASS,
             Bound::Drop => program::DROP_COUNT,
             Bound::Reflect => program::REFLECT,
         };

@@ -11,9 +11,13 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, Pid, sched_setaffinity};
 
 use crate::Namespace;
+
+/// The niceness (setpriority(2)) of what is preferred.
+const PREFERRED: i32 = -10;
 
 /// Gives the receive work of an interface to a kernel thread of its own, as soon as it has NAPI: a
 /// veth has while it has an XDP program.
@@ -41,6 +45,11 @@ pub fn set_threaded(namespace: &Namespace, interface: &str) -> io::Result<()> {
 ///
 /// Those of reading `/proc`.
 pub fn napi_threads() -> io::Result<BTreeSet<u32>> {
+    named(|comm| comm.starts_with("napi/"))
+}
+
+/// Processes whose short name is like that.
+fn named(is_one: impl Fn(&str) -> bool) -> io::Result<BTreeSet<u32>> {
     let mut threads = BTreeSet::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
@@ -49,7 +58,7 @@ pub fn napi_threads() -> io::Result<BTreeSet<u32>> {
         };
         // A process may have ended by now.
         let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        if name.starts_with("napi/") {
+        if is_one(name.trim_end()) {
             threads.insert(pid);
         }
     }
@@ -67,6 +76,20 @@ pub fn pin(pid: u32, cpu: usize) -> io::Result<()> {
     for thread in tasks(pid)? {
         let thread = i32::try_from(thread).ok().and_then(Pid::from_raw);
         sched_setaffinity(thread, &set)?;
+    }
+    Ok(())
+}
+
+/// Lets the kernel prefer a process or kernel thread, with the threads that it has now, to ordinary
+/// ones.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn prefer(pid: u32) -> io::Result<()> {
+    for thread in tasks(pid)? {
+        let thread = i32::try_from(thread).ok().and_then(Pid::from_raw);
+        setpriority_process(thread, PREFERRED)?;
     }
     Ok(())
 }
@@ -98,8 +121,9 @@ fn tasks(pid: u32) -> io::Result<Vec<u32>> {
 pub struct Ticks {
     /// All but idle and waiting for disks.
     pub busy: u64,
-    /// Those of [`Ticks::busy`] in softirqs.
-    pub softirq: u64,
+    /// Those of [`Ticks::busy`] that the kernel took, softirqs included: all that a generator of
+    /// floods and its receivers take, whatever they interrupt.
+    pub kernel: u64,
 }
 
 impl Ticks {
@@ -120,13 +144,14 @@ impl Ticks {
             line.split_whitespace().map_while(|word| word.parse().ok()).collect();
         // user, nice, system, idle, iowait, irq, softirq, steal.
         let &[user, nice, system, _, _, irq, softirq, ..] = &numbers[..] else { return None };
-        Some(Self { busy: user + nice + system + irq + softirq, softirq })
+        let kernel = system + irq + softirq;
+        Some(Self { busy: user + nice + kernel, kernel })
     }
 
     /// What was done since `earlier`.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Self {
-        Self { busy: self.busy - earlier.busy, softirq: self.softirq - earlier.softirq }
+        Self { busy: self.busy - earlier.busy, kernel: self.kernel - earlier.kernel }
     }
 }
 
@@ -137,7 +162,7 @@ mod tests {
     #[test]
     fn ticks_of_a_processor() {
         let text = "cpu  9 9 9 9 9 9 9 0\ncpu0 1 2 3 100 50 4 5 0 0 0\ncpu1 0 0 0 0 0 0 0 0\n";
-        assert_eq!(Ticks::parse(text, 0), Some(Ticks { busy: 15, softirq: 5 }));
+        assert_eq!(Ticks::parse(text, 0), Some(Ticks { busy: 15, kernel: 12 }));
         assert_eq!(Ticks::parse(text, 1), Some(Ticks::default()));
         assert_eq!(Ticks::parse(text, 2), None);
     }

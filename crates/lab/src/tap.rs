@@ -77,14 +77,32 @@ impl Tap {
 ///
 /// Those of reading the file.
 pub fn received(namespace: &Namespace) -> io::Result<Vec<(String, u64)>> {
+    Ok(devices(namespace)?.into_iter().map(|(name, [received, _])| (name, received)).collect())
+}
+
+/// Frames that an interface of a namespace has sent, those included for which the queue of its veth
+/// peer had no room.
+///
+/// # Errors
+///
+/// Those of reading the file; when there is no such interface.
+pub fn sent(namespace: &Namespace, interface: &str) -> io::Result<u64> {
+    let found = devices(namespace)?.into_iter().find(|(name, _)| name == interface);
+    found.map(|(_, [_, sent])| sent).ok_or_else(|| ErrorKind::NotFound.into())
+}
+
+/// Interfaces but for `lo`, with the frames that they have received and sent.
+fn devices(namespace: &Namespace) -> io::Result<Vec<(String, [u64; 2])>> {
     let text = namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))?;
     Ok(text
         .lines()
         .filter_map(|line| {
             let (name, numbers) = line.split_once(':')?;
-            // proc(5): bytes received, packets received.
-            let packets = numbers.split_whitespace().nth(1)?.parse().ok()?;
-            (name.trim() != "lo").then(|| (name.trim().to_owned(), packets))
+            // proc(5): bytes and packets received, six more, bytes and packets sent, errors, drops.
+            let numbers: Vec<_> = numbers.split_whitespace().collect();
+            let packets = |at: usize| numbers.get(at)?.parse::<u64>().ok();
+            let counts = [packets(1)?, packets(9)? + packets(11)?];
+            (name.trim() != "lo").then(|| (name.trim().to_owned(), counts))
         })
         .collect())
 }
