@@ -1,8 +1,8 @@
 //! The least that XDP can do with a frame: what a bench holds everything else against.
 
+use aya::Ebpf;
 use aya::maps::DevMap;
 use aya::programs::{ProgramFd, XdpMode};
-use aya::Ebpf;
 
 use crate::flood::{Error, OBJECT, attach, xdp};
 use crate::flood_layout::program;

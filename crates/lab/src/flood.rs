@@ -14,10 +14,10 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
-use crate::{Interface, Namespace};
 use crate::flood_layout::{FIELDS, FRAME_MAX, Field, TEMPLATES, map, program};
 use crate::frame::{Link, Packet, Part, Path, Place, Segment, Template, Values, flags};
 use crate::topology::{Arms, Host, Topology};
+use crate::{Interface, Namespace};
 
 pub(crate) static OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/lab.bpf.o"));
@@ -148,8 +148,7 @@ impl Passes {
     /// When the kernel refuses.
     pub fn attach_to_balancer(topology: &Topology) -> Result<Self, Error> {
         let Host { namespace, interfaces } = &topology.balancer;
-        let one =
-            |interface: &Interface| namespace.run(|| attach(&interface.name, program::PASS));
+        let one = |interface: &Interface| namespace.run(|| attach(&interface.name, program::PASS));
         Ok(Self { _programs: interfaces.iter().map(one).collect::<Result<_, _>>()? })
     }
 }

@@ -40,6 +40,7 @@ pub(crate) fn measure(
     } as f64;
     Ok(Sample::new(done(&apart) / apart.spent.balancer)
         .note("one_core_with_generator_per_s", done(&together) / together.spent.others)
+        .note("one_core_per_s_of_wall", done(&together) / together.spent.wall)
         .note("per_s_of_wall", done(&apart) / apart.spent.wall)
         .note("generator_per_s", apart.sent as f64 / apart.sending)
         .note("lost_to_full_queue_share", 1.0 - apart.all.arrived as f64 / apart.sent as f64)

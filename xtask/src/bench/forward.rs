@@ -59,10 +59,8 @@ pub(crate) fn measure(settings: &Settings, system: System) -> Result<Sample> {
     let outward: Vec<Template> = templates(server.link(), &sessions.servers);
     let count = || Counts::take(system, &rig, [&client, &server]);
     let (before, started) = (count()?, Instant::now());
-    let floods = [
-        client.send(&topology.client, &inward, 0)?,
-        server.send(&topology.switch, &outward, 0)?,
-    ];
+    let floods =
+        [client.send(&topology.client, &inward, 0)?, server.send(&topology.switch, &outward, 0)?];
     sleep(WARM_UP);
     let (counts, usage) = (count()?, rig.usage()?);
     sleep(settings.window);
@@ -165,7 +163,8 @@ struct SynAck {
 impl SynAck {
     fn read(frame: &[u8]) -> Option<Self> {
         let tcp = frame.get(34..54)?;
-        let is_one = frame[12..14] == [8, 0] && frame[23] == 6 && tcp[13] == flags::SYN | flags::ACK;
+        let is_one =
+            frame[12..14] == [8, 0] && frame[23] == 6 && tcp[13] == flags::SYN | flags::ACK;
         let word = |at: usize| tcp[at..at + 4].try_into().map(u32::from_be_bytes).ok();
         let port = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
         let destination = frame[30..34].try_into().ok()?;
@@ -186,11 +185,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn take(
-        system: System,
-        rig: &Rig,
-        ends: [&seawall_lab::flood::Attacker; 2],
-    ) -> Result<Self> {
+    fn take(system: System, rig: &Rig, ends: [&seawall_lab::flood::Attacker; 2]) -> Result<Self> {
         let balancer = &rig.topology.balancer.namespace;
         let arrived = received(balancer)?.iter().map(|(_, count)| count).sum();
         let forwarded = match system {
@@ -202,7 +197,8 @@ impl Counts {
             }
             System::Limit(Limit::Redirect) => arrived,
             _ => {
-                seawall_lab::tap::sent(balancer, "eth0")? + seawall_lab::tap::sent(balancer, "eth1")?
+                seawall_lab::tap::sent(balancer, "eth0")?
+                    + seawall_lab::tap::sent(balancer, "eth1")?
             }
         };
         let mut delivered = 0;

@@ -10,6 +10,7 @@ use clap::Parser;
 use seawall_lab::cpu;
 use serde_json::json;
 
+mod bulk;
 mod chart;
 mod flood;
 mod forward;
@@ -107,12 +108,15 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
             let directory = root.join(DIRECTORY);
             std::fs::create_dir_all(&directory)?;
             chart::draw(&outcome, &directory.join(format!("{}.svg", outcome.name)))?;
-            write(&directory.join(format!("{}.json", outcome.name)), &report(&[outcome.clone()])?)?;
+            write(
+                &directory.join(format!("{}.json", outcome.name)),
+                &report(&settings, std::slice::from_ref(&outcome))?,
+            )?;
         }
         outcomes.push(outcome);
     }
     if let Some(file) = &options.json {
-        write(file, &report(&outcomes)?)?;
+        write(file, &report(&settings, &outcomes)?)?;
     }
     Ok(())
 }
@@ -153,9 +157,15 @@ fn measure(scenario: &Scenario, settings: &Settings) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn report(outcomes: &[Outcome]) -> Result<String> {
+fn report(settings: &Settings, outcomes: &[Outcome]) -> Result<String> {
     let scenarios: Vec<_> = outcomes.iter().map(Outcome::json).collect();
-    let report = json!({ "machine": machine::describe()?, "scenarios": scenarios });
+    let method = json!({
+        "rounds": settings.rounds,
+        "window_s": settings.window.as_secs_f64(),
+        "figures": "medians over the rounds; ratios are medians of the ratios of each round",
+    });
+    let machine = machine::describe()?;
+    let report = json!({ "machine": machine, "method": method, "scenarios": scenarios });
     Ok(serde_json::to_string_pretty(&report)? + "\n")
 }
 
@@ -170,7 +180,8 @@ fn build_daemon(root: &Path) -> Result<PathBuf> {
         .status()
         .context("cargo")?;
     ensure!(status.success(), "the daemon does not build");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
     Ok(target.join("release/seawall"))
 }
 

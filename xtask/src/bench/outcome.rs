@@ -148,9 +148,7 @@ impl Outcome {
             let (what, reached) = match must.figure {
                 Figure::Value => (self.unit.to_owned(), self.series(SEAWALL).median()?),
                 Figure::Over(system) => (format!("times {system}"), self.ratio(system)?),
-                Figure::Note(note) => {
-                    (note.replace('_', " "), *self.notes(SEAWALL).get(note)?)
-                }
+                Figure::Note(note) => (note.replace('_', " "), *self.notes(SEAWALL).get(note)?),
             };
             Some(match must.bound {
                 Bound::AtLeast(least) => {
@@ -197,12 +195,16 @@ impl Outcome {
         let rows = self.rows();
         let median = |system: &str| rows.iter().find(|r| r.system == system).map(|r| r.median);
         let object = |pairs: Vec<(&str, Value)>| -> Value {
-            pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>().into()
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect::<Map<_, _>>()
+                .into()
         };
         let peers = rows.iter().filter(|row| row.system != SEAWALL && row.system != LIMIT);
-        let musts = self.judged().into_iter().map(|(promise, reached, kept)| {
-            json!({ "must": promise, "reached": reached, "kept": kept })
-        });
+        let musts = self.judged().into_iter().map(
+            |(promise, reached, kept)| json!({ "must": promise, "reached": reached, "kept": kept }),
+        );
         json!({
             "name": self.name,
             "unit": self.unit,

@@ -62,8 +62,8 @@ pub(crate) fn new_connections(settings: &Settings, system: System) -> Result<Sam
         .note("per_s_of_receive_cpu", connections / spent.balancer)
         .note("per_s_of_wall", connections / spent.wall)
         .note("failed", made.failed() as f64)
-        .note("p50_ms", millis(made.p50()))
-        .note("p99_ms", millis(made.p99()))
+        .note("p50_ms", millis(settings, made.p50()))
+        .note("p99_ms", millis(settings, made.p99()))
         .note("balancer_core_share", spent.balancer / spent.wall))
 }
 
@@ -98,12 +98,12 @@ pub(crate) fn under_attack(settings: &Settings, system: System) -> Result<Sample
         load.finish();
         drop(flood);
         if share == 50 {
-            sample.value = millis(made.p99());
+            sample.value = millis(settings, made.p99());
             sample = sample.note("succeeded_at_50_share", succeeded(&made));
         }
         sample = sample
-            .note(&format!("at_{share:02}_p50_ms"), millis(made.p50()))
-            .note(&format!("at_{share:02}_p99_ms"), millis(made.p99()))
+            .note(&format!("at_{share:02}_p50_ms"), millis(settings, made.p50()))
+            .note(&format!("at_{share:02}_p99_ms"), millis(settings, made.p99()))
             .note(&format!("at_{share:02}_failed"), made.failed() as f64)
             .note(&format!("at_{share:02}_per_s"), made.rate());
     }
@@ -169,8 +169,9 @@ fn nginx(rig: &Rig, address: SocketAddr) -> Result<(TempDir, ProcessGuard)> {
     Ok((directory, process))
 }
 
-fn millis(latency: Option<Duration>) -> f64 {
-    latency.map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
+/// A latency in milliseconds; where nothing succeeded, all of the window has not been enough.
+fn millis(settings: &Settings, latency: Option<Duration>) -> f64 {
+    latency.unwrap_or(settings.window).as_secs_f64() * 1e3
 }
 
 /// The part of the requests that succeeded.

@@ -3,11 +3,11 @@
 use anyhow::Result;
 use seawall_lab::flood::Kind;
 
+use super::Settings;
 use super::flood::{self, Deed};
-use super::{forward, requests};
 use super::outcome::{Figure, Must, Sample};
 use super::system::{Limit, System};
-use super::Settings;
+use super::{bulk, forward, requests};
 
 /// One thing to measure.
 pub(crate) struct Scenario {
@@ -22,7 +22,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) static SCENARIOS: [Scenario; 7] = [
+pub(crate) static SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "syn-flood",
         about: "SYNs from anywhere, each to be answered",
@@ -37,9 +37,7 @@ pub(crate) static SCENARIOS: [Scenario; 7] = [
             Must::at_least(Figure::Over("nft-synproxy"), 8.0),
             Must::at_least(Figure::Over("limit"), 0.75),
         ],
-        measure: |settings, system| {
-            flood::measure(settings, system, &[Kind::Syn], Deed::Answered)
-        },
+        measure: |settings, system| flood::measure(settings, system, &[Kind::Syn], Deed::Answered),
     },
     Scenario {
         name: "ack-flood",
@@ -102,14 +100,18 @@ pub(crate) static SCENARIOS: [Scenario; 7] = [
         measure: requests::real_http,
     },
     Scenario {
+        name: "bulk",
+        about: "one and ten downloads and uploads",
+        unit: "MB/s, the mean of the four",
+        systems: &[System::Seawall, System::Routing, System::Haproxy],
+        musts: &[Must::at_least(Figure::Over("routing"), 0.90)],
+        measure: bulk::measure,
+    },
+    Scenario {
         name: "under-attack",
         about: "requests while a SYN flood of half of Seawall's capacity comes in",
         unit: "ms at the 99th percentile",
-        systems: &[
-            System::Seawall,
-            System::NftSynproxy,
-            System::Limit(Limit::DropAttack),
-        ],
+        systems: &[System::Seawall, System::NftSynproxy, System::Limit(Limit::DropAttack)],
         musts: &[
             Must::at_most(Figure::Over("limit"), 1.5),
             Must::at_least(Figure::Note("succeeded_at_50_share"), 1.0),

@@ -16,7 +16,9 @@ impl Series {
         let middle = sorted.len() / 2;
         match sorted.len() {
             0 => None,
-            length if length.is_multiple_of(2) => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
+            length if length.is_multiple_of(2) => {
+                Some(f64::midpoint(sorted[middle - 1], sorted[middle]))
+            }
             _ => Some(sorted[middle]),
         }
     }

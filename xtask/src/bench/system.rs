@@ -1,6 +1,6 @@
 //! The systems that are measured, each with a configuration that a careful user would choose.
 
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -197,7 +197,7 @@ fn haproxy(namespace: &Namespace, server: IpAddr) -> Result<(NamedTempFile, Proc
     let mut file = NamedTempFile::with_prefix("seawall-haproxy-")?;
     write!(
         file,
-        "global\n  nbthread 1\n  maxconn 20000\n\
+        "global\n  nbthread 1\n  maxconn 4000\n\
          defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n\
          listen bench\n  bind {}\n  server one {}\n",
         service(),
@@ -205,13 +205,19 @@ fn haproxy(namespace: &Namespace, server: IpAddr) -> Result<(NamedTempFile, Proc
     )?;
     let mut command = Command::new("haproxy");
     command.arg("-db").arg("-f").arg(file.path());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let log = tempfile::tempfile()?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.try_clone()?);
     let mut process = namespace.spawn_process(command).context("haproxy")?;
     for _ in 0..100 {
         if namespace.run(|| TcpStream::connect(service())).is_ok() {
             return Ok((file, process));
         }
-        ensure!(process.wait_for(Duration::from_millis(50))?.is_none(), "haproxy ended");
+        if process.wait_for(Duration::from_millis(50))?.is_some() {
+            let mut said = String::new();
+            (&log).rewind()?;
+            (&log).read_to_string(&mut said)?;
+            bail!("haproxy ended: {}", said.trim_end());
+        }
     }
     bail!("haproxy does not listen")
 }
