@@ -47,9 +47,10 @@ pub(crate) fn measure(settings: &Settings, system: System) -> Result<Sample> {
                 .with_context(|| format!("{count} {name}"))?;
             let spent = rig.usage()?.since(&usage);
             sample.value += rate / 4.0;
-            sample = sample
-                .note(&format!("{count:02}_{name}_mb_per_s"), rate)
-                .note(&format!("{count:02}_{name}_balancer_ns_per_kb"), spent.balancer / bytes * 1e12);
+            sample = sample.note(&format!("{count:02}_{name}_mb_per_s"), rate).note(
+                &format!("{count:02}_{name}_balancer_ns_per_kb"),
+                spent.balancer / bytes * 1e12,
+            );
         }
     }
     Ok(sample)
