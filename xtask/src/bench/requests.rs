@@ -210,9 +210,10 @@ impl Wrk {
 
 /// A duration as wrk writes it: `1.50ms`, `830.00us`, `2.10s`.
 fn milliseconds(text: &str) -> Option<f64> {
-    for (unit, factor) in [("us", 1e-3), ("ms", 1.0), ("s", 1e3)] {
+    // `ms` before `s`: both end in it.
+    for (unit, in_a_millisecond) in [("us", 1e3), ("ms", 1.0), ("s", 1e-3)] {
         if let Some(number) = text.strip_suffix(unit) {
-            return number.parse::<f64>().ok().map(|number| number * factor);
+            return number.parse::<f64>().ok().map(|number| number / in_a_millisecond);
         }
     }
     None
