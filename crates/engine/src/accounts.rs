@@ -1,12 +1,12 @@
 //! Who has how many connections, packets and bytes: what `ipvsadm -Ln --stats` and `-Lnc` show.
 
-use seawall_fastpath::TcpState;
 use seawall_fastpath::layout::{Ends, Slot};
 use seawall_fastpath::native::Memory;
+use seawall_fastpath::{Endpoint, TcpState};
 
 use crate::desired::{Forwarding, RealServerSpec, ServiceSpec};
-use crate::engine::Engine;
-use crate::scheduler::{Candidate, Scheduler};
+use crate::engine::{Engine, Request};
+use crate::scheduler::{Arrival, Candidate, Scheduler};
 
 /// Packets, bytes and connections of finished sessions (IPVS: `ip_vs_kstats`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -38,7 +38,8 @@ impl Totals {
 pub struct ServerReport {
     /// What was asked for.
     pub spec: RealServerSpec,
-    /// Established sessions.
+    /// Sessions in SYN_SENT, SYN_RECV and ESTABLISHED (Linux, `ip_vs_proto_tcp.c`,
+    /// `tcp_state_active_table`).
     pub active: u32,
     /// Other sessions.
     pub inactive: u32,
@@ -77,8 +78,6 @@ pub struct SessionReport {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) spec: RealServerSpec,
-    active: u32,
-    inactive: u32,
     totals: Totals,
 }
 
@@ -87,6 +86,7 @@ pub(crate) struct Service {
     pub(crate) spec: ServiceSpec,
     scheduler: Box<dyn Scheduler>,
     pub(crate) servers: Vec<Server>,
+    /// The servers as the scheduler walks them: in reverse. Their sessions are counted here.
     candidates: Vec<Candidate>,
     /// Options that a real server has refused: `ServiceEntry::NO_*`.
     pub(crate) refused: u32,
@@ -102,6 +102,20 @@ pub(crate) enum Counted {
     Not,
     Inactive,
     Active,
+}
+
+/// Whether a session in `state` counts as active (Linux, `ip_vs_proto_tcp.c`,
+/// `tcp_state_active_table`).
+pub(crate) const fn is_active(state: TcpState) -> bool {
+    match state {
+        TcpState::SynSent | TcpState::SynRecv | TcpState::Established => true,
+        TcpState::None
+        | TcpState::FinWait
+        | TcpState::TimeWait
+        | TcpState::Close
+        | TcpState::CloseWait
+        | TcpState::LastAck => false,
+    }
 }
 
 impl<M: Memory> Engine<M> {
@@ -131,7 +145,7 @@ impl<M: Memory> Engine<M> {
     /// Number of live sessions.
     #[must_use]
     pub fn session_count(&self) -> usize {
-        let servers = self.services.iter().flat_map(|service| &service.servers);
+        let servers = self.services.iter().flat_map(|service| &service.candidates);
         servers.map(|server| (server.active + server.inactive) as usize).sum()
     }
 
@@ -159,16 +173,36 @@ impl<M: Memory> Engine<M> {
         reports
     }
 
-    /// Chooses a real server of `service`, never `excluded`.
-    pub(crate) fn schedule(&mut self, service: u32, excluded: Option<u32>) -> Option<u32> {
+    /// Chooses a real server of `service` for a client, never `excluded`.
+    pub(crate) fn schedule(
+        &mut self,
+        now: u64,
+        service: u32,
+        client: Endpoint,
+        excluded: Option<u32>,
+    ) -> Option<u32> {
         let service = self.services.get_mut(service as usize)?;
-        for (at, (candidate, server)) in
-            service.candidates.iter_mut().zip(&service.servers).enumerate()
-        {
-            candidate.weight = server.spec.weight;
-            candidate.excluded = excluded == Some(at as u32);
+        let arrival = Arrival { client, vip: service.spec.address, now };
+        if let Some(candidate) = excluded.and_then(|server| service.candidate(server)) {
+            candidate.excluded = true;
         }
-        service.scheduler.schedule(&service.candidates).map(|at| at as u32)
+        let place = service.scheduler.schedule(&service.candidates, &arrival);
+        if let Some(candidate) = excluded.and_then(|server| service.candidate(server)) {
+            candidate.excluded = false;
+        }
+        Some((service.servers.len() - 1).checked_sub(place?)? as u32)
+    }
+
+    /// Sets a real server's share of new connections. Its sessions go on, with 0 too.
+    pub fn set_weight(&mut self, service: u32, server: u32, weight: u32) {
+        let Some(found) = self.services.get_mut(service as usize) else { return };
+        let Some(changed) = found.servers.get_mut(server as usize) else { return };
+        changed.spec.weight = weight;
+        if let Some(candidate) = found.candidate(server) {
+            candidate.set_weight(weight);
+        }
+        found.scheduler.weights_changed(&found.candidates);
+        self.request(Request::ServiceChanged(service));
     }
 
     /// The real server's spec.
@@ -184,14 +218,17 @@ impl<M: Memory> Engine<M> {
         last + self.config.timeouts.get(state)
     }
 
+    /// Counts a session as one in `state`.
+    pub(crate) fn count_in(&mut self, index: u32, state: TcpState) {
+        self.count_as(index, if is_active(state) { Counted::Active } else { Counted::Inactive });
+    }
+
     pub(crate) fn count_as(&mut self, index: u32, to: Counted) {
         let Some(session) = self.sessions.get_mut(index as usize) else { return };
         let from = std::mem::replace(&mut session.counted, to);
-        let server = self
-            .services
-            .get_mut(session.service as usize)
-            .and_then(|service| service.servers.get_mut(session.server as usize));
-        let Some(server) = server else { return };
+        let server = session.server;
+        let service = self.services.get_mut(session.service as usize);
+        let Some(server) = service.and_then(|service| service.candidate(server)) else { return };
         match from {
             Counted::Not => {}
             Counted::Inactive => server.inactive = server.inactive.saturating_sub(1),
@@ -233,11 +270,13 @@ impl Service {
         let servers: Vec<_> = spec
             .real_servers
             .iter()
-            .map(|spec| Server { spec: *spec, active: 0, inactive: 0, totals: Totals::default() })
+            .map(|spec| Server { spec: *spec, totals: Totals::default() })
             .collect();
-        let candidates = vec![Candidate { weight: 0, excluded: false }; servers.len()];
+        let walked = spec.real_servers.iter().rev();
+        let candidates: Vec<_> =
+            walked.map(|server| Candidate::new(server.address, server.weight)).collect();
         Self {
-            scheduler: spec.scheduler.build(),
+            scheduler: spec.scheduler.build(spec.scheduler_flags, &candidates),
             spec,
             servers,
             candidates,
@@ -247,11 +286,18 @@ impl Service {
         }
     }
 
+    /// A server as the scheduler sees it.
+    fn candidate(&mut self, server: u32) -> Option<&mut Candidate> {
+        let place = self.candidates.len().checked_sub(server as usize + 1)?;
+        self.candidates.get_mut(place)
+    }
+
     fn report(&self) -> ServiceReport {
-        let servers = self.servers.iter().map(|server| ServerReport {
+        let walked = self.candidates.iter().rev();
+        let servers = self.servers.iter().zip(walked).map(|(server, candidate)| ServerReport {
             spec: server.spec,
-            active: server.active,
-            inactive: server.inactive,
+            active: candidate.active,
+            inactive: candidate.inactive,
             totals: server.totals,
         });
         let (spec, servers) = (self.spec.clone(), servers.collect());

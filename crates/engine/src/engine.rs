@@ -250,15 +250,6 @@ impl<M: Memory> Engine<M> {
         self.request(Request::ServiceChanged(service));
     }
 
-    /// Sets a real server's share of new connections. Its sessions go on, with 0 too.
-    pub fn set_weight(&mut self, service: u32, server: u32, weight: u32) {
-        let found = self.services.get_mut(service as usize);
-        if let Some(server) = found.and_then(|found| found.servers.get_mut(server as usize)) {
-            server.spec.weight = weight;
-            self.request(Request::ServiceChanged(service));
-        }
-    }
-
     /// Switches a service's proxy. Its sessions go on, and so do handshakes that the proxy began:
     /// their cookies are taken as long as they live (SPEC A15).
     pub fn set_synproxy(&mut self, service: u32, proxy: Proxy) {
@@ -491,7 +482,7 @@ impl<M: Memory> Engine<M> {
             *session =
                 Session { service: opening.service, server: opening.server, ..Session::default() };
         }
-        self.count_as(index, Counted::Inactive);
+        self.count_in(index, opening.word.state);
         self.tally(index, &Totals { connections: 1, ..Totals::default() });
         self.count(Counter::Opened);
         Ok(index)
@@ -539,10 +530,8 @@ impl<M: Memory> Engine<M> {
         }
         if state == TcpState::Established {
             self.confirm(index);
-            self.count_as(index, Counted::Active);
-        } else {
-            self.count_as(index, Counted::Inactive);
         }
+        self.count_in(index, state);
         self.wheel.arm(index, now + self.config.timeouts.get(state));
     }
 

@@ -7,7 +7,6 @@ use seawall_control::report::{
     Totals,
 };
 use seawall_datapath::{Injector, SharedMemory, Xdp};
-use seawall_engine::scheduler::Kind;
 use seawall_engine::{self as engine, Counter, Engine, Forwarding};
 use seawall_fastpath::{Outcome, Reason};
 
@@ -52,8 +51,15 @@ fn rows(xdp: &Xdp, engine: &Engine<SharedMemory>, injector: &Injector) -> Vec<Co
     rows
 }
 
-pub(super) fn stats(xdp: &Xdp, engine: &Engine<SharedMemory>, injector: &Injector) -> StatsReport {
-    let services = engine.services().iter().map(service).collect();
+pub(super) fn stats(
+    config: &config::Config,
+    xdp: &Xdp,
+    engine: &Engine<SharedMemory>,
+    injector: &Injector,
+) -> StatsReport {
+    let known = engine.services();
+    let services = config.services.iter().zip(&known);
+    let services = services.map(|(config, report)| service(config, report)).collect();
     StatsReport::new(&rows(xdp, engine, injector), services)
 }
 
@@ -79,16 +85,14 @@ pub(super) fn sessions(engine: &Engine<SharedMemory>, now: u64, page: Page) -> S
     SessionsReport { total: engine.session_count() as u64, next, sessions }
 }
 
-fn service(report: &engine::ServiceReport) -> ServiceReport {
+fn service(config: &config::ServiceConfig, report: &engine::ServiceReport) -> ServiceReport {
     let active = report.servers.iter().map(|server| u64::from(server.active)).sum();
     let inactive = report.servers.iter().map(|server| u64::from(server.inactive)).sum();
     ServiceReport {
         address: report.spec.address.into(),
-        protocol: config::Protocol::Tcp,
-        scheduler: match report.spec.scheduler {
-            Kind::RoundRobin => config::Scheduler::Rr,
-            Kind::WeightedRoundRobin => config::Scheduler::Wrr,
-        },
+        protocol: config.protocol,
+        scheduler: config.scheduler,
+        scheduler_flags: config.scheduler_flags.clone(),
         synproxy: report.spec.synproxy,
         totals: totals(&report.totals, active, inactive),
         real_servers: report.servers.iter().map(server).collect(),

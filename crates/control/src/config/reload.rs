@@ -136,6 +136,7 @@ impl Difference<'_> {
         };
         for (differs, what) in [
             (old.scheduler != new.scheduler, "scheduler"),
+            (old.scheduler_flags != new.scheduler_flags, "scheduler_flags"),
             (pool(old) != pool(new), "local_addresses"),
         ] {
             if differs {
