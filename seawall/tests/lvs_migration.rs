@@ -1,8 +1,11 @@
 //! `docs/lvs-migration.md` names everything that it should: every key of ours, and every sysctl,
 //! counter, flag and keyword of LVS.
 
-use seawall_control::config::{Config, Scheduler};
+use std::collections::BTreeSet;
+
+use seawall_control::config::{Config, Scheduler, SchedulerFlag};
 use seawall_engine::Counter;
+use seawall_engine::scheduler::Kind;
 use seawall_fastpath::Reason;
 
 const DOCUMENT: &str = include_str!("../../docs/lvs-migration.md");
@@ -77,7 +80,7 @@ fn every_key_of_the_configuration_is_there() {
         ("[timeouts]", 8),
         ("[policy]", 2),
         ("[[local_addresses]]", 4),
-        ("[[service]]", 7),
+        ("[[service]]", 8),
     ] {
         let keys = keys(table);
         assert!(keys.len() >= least, "{table}: {keys:?}");
@@ -116,6 +119,16 @@ fn everything_of_lvs_and_dpvs_is_there() {
 #[test]
 fn every_scheduler_is_there() {
     insist(Scheduler::WORDS.iter().map(|(word, _)| *word));
+    let prose: String = DOCUMENT.split("```").step_by(2).collect();
+    for (flag, _) in SchedulerFlag::WORDS {
+        assert!(prose.contains(&format!("`{flag}`")), "{flag}");
+    }
+}
+
+#[test]
+fn every_scheduler_is_served() {
+    let ours: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+    assert_eq!(ours, Scheduler::WORDS.iter().map(|(word, _)| *word).collect());
 }
 
 #[test]

@@ -60,7 +60,13 @@ pub fn render_stats(report: &StatsReport) -> String {
         for service in &report.services {
             let proxy = if service.synproxy { " synproxy" } else { "" };
             let name = format!("{} {}", service.address, service.protocol);
-            let via = format!("{}{proxy}", service.scheduler);
+            // The flags as ipvsadm shows them.
+            let flags: Vec<_> = service.scheduler_flags.iter().map(|flag| flag.word()).collect();
+            let flags = match flags.as_slice() {
+                [] => String::new(),
+                flags => format!(" ({})", flags.join(",")),
+            };
+            let via = format!("{}{flags}{proxy}", service.scheduler);
             rows.push(row([name, via, String::new()], &service.totals));
             for server in &service.real_servers {
                 let name = format!("  -> {}", server.address);
@@ -135,7 +141,7 @@ fn table(rows: &[Vec<String>], left: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Forwarding, Protocol, Scheduler};
+    use crate::config::{Forwarding, Protocol, Scheduler, SchedulerFlag};
     use crate::report::{RealServerReport, Totals};
 
     const ROWS: [CounterRow; 3] = [
@@ -159,7 +165,8 @@ mod tests {
         let service = ServiceReport {
             address: "10.0.0.254:80".parse().unwrap(),
             protocol: Protocol::Tcp,
-            scheduler: Scheduler::Wrr,
+            scheduler: Scheduler::Sh,
+            scheduler_flags: vec![SchedulerFlag::ShPort],
             synproxy: true,
             totals,
             real_servers: vec![RealServerReport {
@@ -180,6 +187,8 @@ mod tests {
         let service = &json["services"][0];
         assert_eq!(service["address"], "10.0.0.254:80");
         assert_eq!(service["protocol"], "tcp");
+        assert_eq!(service["scheduler"], "sh");
+        assert_eq!(service["scheduler_flags"][0], "sh-port");
         assert_eq!(service["connections"], 12);
         assert_eq!(service["real_servers"][0]["forwarding"], "fullnat");
         assert_eq!(service["real_servers"][0]["active_connections"], 3);
@@ -189,8 +198,11 @@ mod tests {
     fn tables_are_aligned() {
         let text = render_stats(&report());
         let lines: Vec<_> = text.lines().collect();
-        assert!(lines[1].starts_with("10.0.0.254:80 tcp      wrr synproxy  "), "{text}");
-        assert!(lines[2].starts_with("  -> 192.168.7.2:8080  fullnat            1"), "{text}");
+        assert!(lines[1].starts_with("10.0.0.254:80 tcp      sh (sh-port) synproxy  "), "{text}");
+        assert!(
+            lines[2].starts_with("  -> 192.168.7.2:8080  fullnat                     1"),
+            "{text}"
+        );
         assert_eq!(lines[1].len(), lines[2].len(), "{text}");
         let end = lines[0].find("connections").unwrap() + "connections".len();
         assert_eq!(&lines[2][end - 2..end], "12", "{text}");

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Forwarding, Protocol, Scheduler};
+use crate::config::{Forwarding, Protocol, Scheduler, SchedulerFlag};
 
 /// `GET /v1/stats`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatsReport {
     /// Every counter by name, those at 0 included.
     pub counters: BTreeMap<String, u64>,
-    /// Every service, in the order in which they were added.
+    /// Every service, in the order of the configuration.
     pub services: Vec<ServiceReport>,
 }
 
@@ -25,6 +25,9 @@ pub struct ServiceReport {
     pub protocol: Protocol,
     /// Scheduler.
     pub scheduler: Scheduler,
+    /// Its flags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scheduler_flags: Vec<SchedulerFlag>,
     /// Whether the SYN proxy answers for it.
     pub synproxy: bool,
     /// Sums over its life, those of removed real servers included.
@@ -51,7 +54,7 @@ pub struct RealServerReport {
 /// Connections and traffic; but for the first two, sums that never go back (as IPVS's).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Sessions in ESTABLISHED now.
+    /// Sessions in SYN_SENT, SYN_RECV or ESTABLISHED now.
     pub active_connections: u64,
     /// Sessions in any other state now.
     pub inactive_connections: u64,

@@ -1,12 +1,12 @@
 //! Who has how many connections, packets and bytes: what `ipvsadm -Ln --stats` and `-Lnc` show.
 
-use seawall_fastpath::TcpState;
 use seawall_fastpath::layout::{Ends, Slot};
 use seawall_fastpath::native::Memory;
+use seawall_fastpath::{Endpoint, TcpState};
 
 use crate::desired::{Forwarding, RealServerSpec, ServiceSpec};
 use crate::engine::Engine;
-use crate::scheduler::{Candidate, Scheduler};
+use crate::scheduler::{Arrival, Candidate, Scheduler};
 
 /// Packets, bytes and connections of finished sessions (IPVS: `ip_vs_kstats`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -38,7 +38,8 @@ impl Totals {
 pub struct ServerReport {
     /// What was asked for.
     pub spec: RealServerSpec,
-    /// Established sessions.
+    /// Sessions in SYN_SENT, SYN_RECV and ESTABLISHED (Linux, `ip_vs_proto_tcp.c`,
+    /// `tcp_state_active_table`).
     pub active: u32,
     /// Other sessions.
     pub inactive: u32,
@@ -82,11 +83,23 @@ pub(crate) struct Server {
     pub(crate) totals: Totals,
     /// Only its sessions are left of it.
     pub(crate) removed: bool,
+    /// Where it is among the candidates, unless it has been removed.
+    place: usize,
+    /// See [`Candidate::last_weight`].
+    last_weight: u32,
 }
 
 impl Server {
     pub(crate) fn new(spec: RealServerSpec) -> Self {
-        Self { spec, active: 0, inactive: 0, totals: Totals::default(), removed: false }
+        Self {
+            spec,
+            active: 0,
+            inactive: 0,
+            totals: Totals::default(),
+            removed: false,
+            place: 0,
+            last_weight: spec.weight,
+        }
     }
 
     pub(crate) const fn sessions(&self) -> u32 {
@@ -106,6 +119,11 @@ pub(crate) struct Service {
     pub(crate) gone: Totals,
     /// Only its sessions are left of it.
     pub(crate) removed: bool,
+    /// Which servers there are has changed since the candidates were listed.
+    pub(crate) stale: bool,
+    /// Weights have changed since the scheduler last chose.
+    reweighed: bool,
+    /// The servers as the scheduler walks them: in reverse.
     candidates: Vec<Candidate>,
     /// Options that a real server has refused: `ServiceEntry::NO_*`.
     pub(crate) refused: u32,
@@ -121,6 +139,20 @@ pub(crate) enum Counted {
     Not,
     Inactive,
     Active,
+}
+
+/// Whether a session in `state` counts as active (Linux, `ip_vs_proto_tcp.c`,
+/// `tcp_state_active_table`).
+pub(crate) const fn is_active(state: TcpState) -> bool {
+    match state {
+        TcpState::SynSent | TcpState::SynRecv | TcpState::Established => true,
+        TcpState::None
+        | TcpState::FinWait
+        | TcpState::TimeWait
+        | TcpState::Close
+        | TcpState::CloseWait
+        | TcpState::LastAck => false,
+    }
 }
 
 impl<M: Memory> Engine<M> {
@@ -187,17 +219,22 @@ impl<M: Memory> Engine<M> {
         there.map(|(report, _)| report).collect()
     }
 
-    /// Chooses a real server of `service`, never `excluded`.
-    pub(crate) fn schedule(&mut self, service: u32, excluded: Option<u32>) -> Option<u32> {
+    /// Chooses a real server of `service` for a client, never `excluded`.
+    pub(crate) fn schedule(
+        &mut self,
+        now: u64,
+        service: u32,
+        client: Endpoint,
+        excluded: Option<u32>,
+    ) -> Option<u32> {
         let service = self.services.get_mut(service as usize)?;
-        service.candidates.clear();
-        let servers = &service.servers;
-        service.candidates.extend(service.order.iter().filter_map(|number| {
-            let weight = servers.get(*number as usize)?.spec.weight;
-            Some(Candidate { weight, excluded: excluded == Some(*number) })
-        }));
-        let at = service.scheduler.schedule(&service.candidates)?;
-        service.order.get(at).copied()
+        service.refresh();
+        let arrival = Arrival { client, vip: service.spec.address, now };
+        service.exclude(excluded, true);
+        let place = service.scheduler.schedule(&service.candidates, &arrival);
+        service.exclude(excluded, false);
+        let last = service.order.len().checked_sub(1)?;
+        service.order.get(last.checked_sub(place?)?).copied()
     }
 
     /// The real server's spec.
@@ -213,23 +250,17 @@ impl<M: Memory> Engine<M> {
         last + self.config.timeouts.get(state)
     }
 
+    /// Counts a session as one in `state`.
+    pub(crate) fn count_in(&mut self, index: u32, state: TcpState) {
+        self.count_as(index, if is_active(state) { Counted::Active } else { Counted::Inactive });
+    }
+
     pub(crate) fn count_as(&mut self, index: u32, to: Counted) {
         let Some(session) = self.sessions.get_mut(index as usize) else { return };
         let from = std::mem::replace(&mut session.counted, to);
-        let server = self
-            .services
-            .get_mut(session.service as usize)
-            .and_then(|service| service.servers.get_mut(session.server as usize));
-        let Some(server) = server else { return };
-        match from {
-            Counted::Not => {}
-            Counted::Inactive => server.inactive = server.inactive.saturating_sub(1),
-            Counted::Active => server.active = server.active.saturating_sub(1),
-        }
-        match to {
-            Counted::Not => {}
-            Counted::Inactive => server.inactive += 1,
-            Counted::Active => server.active += 1,
+        let (service, server) = (session.service, session.server);
+        if let Some(service) = self.services.get_mut(service as usize) {
+            service.recount(server, from, to);
         }
     }
 
@@ -262,16 +293,92 @@ impl Service {
         let servers = std::mem::take(&mut spec.real_servers);
         let servers: Vec<_> = servers.into_iter().map(Server::new).collect();
         Self {
-            scheduler: spec.scheduler.build(),
+            scheduler: spec.scheduler.build(spec.scheduler_flags, &[]),
             spec,
             order: (0..servers.len() as u32).collect(),
             candidates: Vec::with_capacity(servers.len()),
             servers,
             gone: Totals::default(),
             removed: false,
+            stale: true,
+            reweighed: false,
             refused: 0,
             cookie_epochs: 0,
             told: false,
+        }
+    }
+
+    /// Tells the scheduler what has changed. With other servers it starts anew, once for all that
+    /// have come and gone together.
+    fn refresh(&mut self) {
+        if std::mem::take(&mut self.stale) {
+            self.reweighed = false;
+            self.candidates.clear();
+            for number in self.order.iter().rev() {
+                let Some(server) = self.servers.get_mut(*number as usize) else { continue };
+                server.place = self.candidates.len();
+                self.candidates.push(Candidate {
+                    last_weight: server.last_weight,
+                    active: server.active,
+                    inactive: server.inactive,
+                    ..Candidate::new(server.spec.address, server.spec.weight)
+                });
+            }
+            let Self { spec, candidates, .. } = self;
+            self.scheduler = spec.scheduler.build(spec.scheduler_flags, candidates);
+        } else if std::mem::take(&mut self.reweighed) {
+            self.scheduler.weights_changed(&self.candidates);
+        }
+    }
+
+    /// Sets what is asked for of a real server, but for its address.
+    pub(crate) fn set_server(&mut self, number: u32, spec: RealServerSpec) {
+        let Some(server) = self.servers.get_mut(number as usize) else { return };
+        let reweighed = server.spec.weight != spec.weight;
+        server.spec = RealServerSpec { address: server.spec.address, ..spec };
+        if !reweighed {
+            return;
+        }
+        if spec.weight != 0 {
+            server.last_weight = spec.weight;
+        }
+        self.reweighed = true;
+        if let Some(candidate) = self.candidate(number) {
+            candidate.set_weight(spec.weight);
+        }
+    }
+
+    fn exclude(&mut self, server: Option<u32>, excluded: bool) {
+        if let Some(candidate) = server.and_then(|server| self.candidate(server)) {
+            candidate.excluded = excluded;
+        }
+    }
+
+    /// A server as the scheduler sees it, if it does.
+    fn candidate(&mut self, number: u32) -> Option<&mut Candidate> {
+        let server = self.servers.get(number as usize)?;
+        if server.removed || self.stale {
+            return None;
+        }
+        self.candidates.get_mut(server.place)
+    }
+
+    /// Counts a session of a real server in another way.
+    fn recount(&mut self, number: u32, from: Counted, to: Counted) {
+        let Some(server) = self.servers.get_mut(number as usize) else { return };
+        match from {
+            Counted::Not => {}
+            Counted::Inactive => server.inactive = server.inactive.saturating_sub(1),
+            Counted::Active => server.active = server.active.saturating_sub(1),
+        }
+        match to {
+            Counted::Not => {}
+            Counted::Inactive => server.inactive += 1,
+            Counted::Active => server.active += 1,
+        }
+        let (active, inactive) = (server.active, server.inactive);
+        if let Some(candidate) = self.candidate(number) {
+            (candidate.active, candidate.inactive) = (active, inactive);
         }
     }
 

@@ -14,7 +14,7 @@ use seawall_fastpath::native::Memory;
 use crate::accounts::{Counted, Server, Service};
 use crate::desired::{Config, RealServerSpec, ServiceSpec};
 use crate::engine::{Engine, Request};
-use crate::scheduler::Kind;
+use crate::scheduler::{Flags, Kind};
 
 /// Whether SYNs are answered with cookies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +69,7 @@ impl<M: Memory> Engine<M> {
         let Some(found) = self.services.get_mut(service as usize) else { return };
         found.removed = true;
         found.order.clear();
+        found.stale = true;
         for server in &mut found.servers {
             server.removed = true;
         }
@@ -94,10 +95,10 @@ impl<M: Memory> Engine<M> {
     }
 
     /// Has another scheduler choose, from its start.
-    pub fn set_scheduler(&mut self, service: u32, kind: Kind) {
+    pub fn set_scheduler(&mut self, service: u32, kind: Kind, flags: Flags) {
         if let Some(found) = self.services.get_mut(service as usize) {
-            found.spec.scheduler = kind;
-            found.scheduler = kind.build();
+            (found.spec.scheduler, found.spec.scheduler_flags) = (kind, flags);
+            found.stale = true;
         }
     }
 
@@ -131,6 +132,7 @@ impl<M: Memory> Engine<M> {
             }
         };
         found.order.push(at as u32);
+        found.stale = true;
         self.request(Request::ServiceChanged(service));
         Some(at as u32)
     }
@@ -138,9 +140,8 @@ impl<M: Memory> Engine<M> {
     /// Sets a real server's weight, forwarding and next hop. Its sessions go on, with weight 0
     /// too; forwarding is that of new ones. The address stays as it is.
     pub fn set_server(&mut self, service: u32, server: u32, spec: RealServerSpec) {
-        let found = self.services.get_mut(service as usize);
-        if let Some(server) = found.and_then(|found| found.servers.get_mut(server as usize)) {
-            server.spec = RealServerSpec { address: server.spec.address, ..spec };
+        if let Some(found) = self.services.get_mut(service as usize) {
+            found.set_server(server, spec);
             self.request(Request::ServiceChanged(service));
         }
     }
@@ -152,6 +153,7 @@ impl<M: Memory> Engine<M> {
             server.removed = true;
         }
         found.order.retain(|at| *at != server);
+        found.stale = true;
         // What it has refused, others may take.
         found.refused = 0;
         self.request(Request::ServiceChanged(service));

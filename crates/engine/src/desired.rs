@@ -4,6 +4,7 @@ use seawall_fastpath::siphash::Key;
 use seawall_fastpath::{Addr, Endpoint, STATES, TcpState};
 
 use crate::epoch::Epoch;
+use crate::scheduler;
 
 /// How packets reach a real server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,14 +45,16 @@ pub struct ServiceSpec {
     /// VIP and port.
     pub address: Endpoint,
     /// Which scheduler chooses the real server.
-    pub scheduler: crate::scheduler::Kind,
+    pub scheduler: scheduler::Kind,
+    /// How it does so.
+    pub scheduler_flags: scheduler::Flags,
     /// SYNs are answered with cookies.
     pub synproxy: bool,
     /// An ACK without payload does not complete the handshake.
     pub defer: bool,
     /// Index into [`Desired::pools`], for FULLNAT.
     pub pool: Option<usize>,
-    /// The real servers.
+    /// The real servers, in the order of their addition.
     pub real_servers: Vec<RealServerSpec>,
 }
 

@@ -473,7 +473,7 @@ impl<M: Memory> Engine<M> {
             *session =
                 Session { service: opening.service, server: opening.server, ..Session::default() };
         }
-        self.count_as(index, Counted::Inactive);
+        self.count_in(index, opening.word.state);
         self.tally(index, &Totals { connections: 1, ..Totals::default() });
         self.count(Counter::Opened);
         Ok(index)
@@ -521,10 +521,8 @@ impl<M: Memory> Engine<M> {
         }
         if state == TcpState::Established {
             self.confirm(index);
-            self.count_as(index, Counted::Active);
-        } else {
-            self.count_as(index, Counted::Inactive);
         }
+        self.count_in(index, state);
         self.wheel.arm(index, now + self.config.timeouts.get(state));
     }
 

@@ -133,9 +133,9 @@ impl<M: Memory> Engine<M> {
         let parsed = copy(&mut bytes, arrived.frame)
             .and_then(|(mut buffer, packet)| options::parse(&mut buffer, &packet).ok());
         let Some(options) = parsed else { return Err(Counter::RecordInvalid) };
-        let server = self.schedule(service, None).ok_or(Counter::NoDestination)?;
-        let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
         let client = packet.tuple.source;
+        let server = self.schedule(now, service, client, None).ok_or(Counter::NoDestination)?;
+        let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
         let local = self.local_end(now, service, &spec, client, Sender::Proven)?;
         let ends = Ends { client, vip: packet.tuple.destination, local, real: spec.address };
         let client_isn = packet.tcp.seq.sub(1);
@@ -512,9 +512,11 @@ impl<M: Memory> Engine<M> {
         let second = std::mem::replace(&mut handshake.second_server, true);
         handshake.bare_acks = 0;
         self.reset_real_server(index);
+        let client = self.table.slot(index).map(|slot| slot.ends().client);
         if in_time
             && !second
-            && let Some(other) = self.schedule(service, Some(server))
+            && let Some(client) = client
+            && let Some(other) = self.schedule(now, service, client, Some(server))
         {
             self.move_to(index, other);
             if self.redirect(now, index, other) {

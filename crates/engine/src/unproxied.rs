@@ -56,9 +56,9 @@ impl<M: Memory> Engine<M> {
         let packet = &arrived.packet;
         let service = arrived.service;
         let options = parse_options(arrived.frame).ok_or(Counter::RecordInvalid)?;
-        let server = self.schedule(service, None).ok_or(Counter::NoDestination)?;
-        let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
         let client = packet.tuple.source;
+        let server = self.schedule(now, service, client, None).ok_or(Counter::NoDestination)?;
+        let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
         let local = self.local_end(now, service, &spec, client, Sender::Unproven)?;
         let ends = Ends { client, vip: packet.tuple.destination, local, real: spec.address };
         let hops = self.table.memory().next_hops();

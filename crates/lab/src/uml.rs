@@ -28,6 +28,27 @@ const WANTED: [&str; 9] = [
     "net/802/garp",
     "net/8021q/8021q",
 ];
+/// The kernel's IPVS with all its schedulers, for [`Uml::with`]; and an interface that loses all.
+pub const IPVS: [&str; 18] = [
+    "drivers/net/dummy",
+    "net/ipv4/netfilter/nf_defrag_ipv4",
+    "net/ipv6/netfilter/nf_defrag_ipv6",
+    "net/netfilter/nf_conntrack",
+    "net/netfilter/ipvs/ip_vs",
+    "net/netfilter/ipvs/ip_vs_rr",
+    "net/netfilter/ipvs/ip_vs_wrr",
+    "net/netfilter/ipvs/ip_vs_lc",
+    "net/netfilter/ipvs/ip_vs_wlc",
+    "net/netfilter/ipvs/ip_vs_lblc",
+    "net/netfilter/ipvs/ip_vs_lblcr",
+    "net/netfilter/ipvs/ip_vs_dh",
+    "net/netfilter/ipvs/ip_vs_sh",
+    "net/netfilter/ipvs/ip_vs_sed",
+    "net/netfilter/ipvs/ip_vs_nq",
+    "net/netfilter/ipvs/ip_vs_fo",
+    "net/netfilter/ipvs/ip_vs_ovf",
+    "net/netfilter/ipvs/ip_vs_mh",
+];
 const MEMORY: &str = "mem=512M";
 /// What a machine may take to boot and to halt.
 const OVERHEAD: Duration = Duration::from_secs(30);
@@ -39,6 +60,7 @@ const MARK: &str = "uml: exit status ";
 pub struct Uml {
     kernel: PathBuf,
     modules: PathBuf,
+    wanted: Vec<&'static str>,
 }
 
 /// What a command has said and come to in there.
@@ -71,7 +93,14 @@ impl Uml {
             .map(|folder| folder.path().join("kernel"))
             .find(|folder| folder.is_dir())
             .ok_or_else(|| format!("there are no modules below {MODULES} {install}"))?;
-        Ok(Self { kernel, modules })
+        Ok(Self { kernel, modules, wanted: WANTED.to_vec() })
+    }
+
+    /// Has it load further modules, in the order of their dependencies.
+    #[must_use]
+    pub fn with(mut self, modules: &[&'static str]) -> Self {
+        self.wanted.extend(modules);
+        self
     }
 
     /// Boots, runs `program` as root within `limit`, and halts. It finds this machine's files,
@@ -118,7 +147,8 @@ impl Uml {
         limit: Duration,
         directory: &Path,
     ) -> String {
-        let modules: String = WANTED
+        let modules: String = self
+            .wanted
             .iter()
             .map(|name| format!("insmod {}\n", quoted(self.modules.join(format!("{name}.ko")))))
             .collect();

@@ -307,7 +307,8 @@ impl Worker {
             // Whoever asked may have given up; then nobody wants the answer.
             match command {
                 Command::Stats(answer) => {
-                    let _ = answer.send(reports::stats(&self.xdp, &self.engine, &self.injector));
+                    let (xdp, engine) = (&self.xdp, &self.engine);
+                    let _ = answer.send(reports::stats(&self.config, xdp, engine, &self.injector));
                 }
                 Command::Drops(answer) => {
                     let _ = answer.send(reports::drops(&self.xdp, &self.engine, &self.injector));

@@ -112,8 +112,9 @@ impl Worker {
                 if old.defer != new.defer {
                     self.engine.set_defer(service, new.defer);
                 }
-                if old.scheduler != new.scheduler {
-                    self.engine.set_scheduler(service, spec.scheduler);
+                let flags = spec.scheduler_flags;
+                if old.scheduler != new.scheduler || old.scheduler_flags != new.scheduler_flags {
+                    self.engine.set_scheduler(service, spec.scheduler, flags);
                 }
                 self.engine.set_pool(service, spec.pool);
                 (service, placed.servers.clone())

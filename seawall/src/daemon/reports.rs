@@ -1,5 +1,8 @@
 //! What the daemon knows, as the API reports it.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
 use seawall_control::config;
 use seawall_control::counters::{CounterRow, moved};
 use seawall_control::report::{
@@ -7,7 +10,6 @@ use seawall_control::report::{
     Totals,
 };
 use seawall_datapath::{Injector, SharedMemory, Xdp};
-use seawall_engine::scheduler::Kind;
 use seawall_engine::{self as engine, Counter, Engine, Forwarding};
 use seawall_fastpath::{Outcome, Reason};
 
@@ -52,8 +54,18 @@ fn rows(xdp: &Xdp, engine: &Engine<SharedMemory>, injector: &Injector) -> Vec<Co
     rows
 }
 
-pub(super) fn stats(xdp: &Xdp, engine: &Engine<SharedMemory>, injector: &Injector) -> StatsReport {
-    let services = engine.services().iter().map(service).collect();
+pub(super) fn stats(
+    config: &config::Config,
+    xdp: &Xdp,
+    engine: &Engine<SharedMemory>,
+    injector: &Injector,
+) -> StatsReport {
+    let known = engine.services();
+    let known: HashMap<_, _> =
+        known.iter().map(|report| (SocketAddr::from(report.spec.address), report)).collect();
+    let services = config.services.iter();
+    let services =
+        services.filter_map(|config| Some(service(config, known.get(&config.address)?))).collect();
     StatsReport::new(&rows(xdp, engine, injector), services)
 }
 
@@ -79,16 +91,14 @@ pub(super) fn sessions(engine: &Engine<SharedMemory>, now: u64, page: Page) -> S
     SessionsReport { total: engine.session_count() as u64, next, sessions }
 }
 
-fn service(report: &engine::ServiceReport) -> ServiceReport {
+fn service(config: &config::ServiceConfig, report: &engine::ServiceReport) -> ServiceReport {
     let active = report.servers.iter().map(|server| u64::from(server.active)).sum();
     let inactive = report.servers.iter().map(|server| u64::from(server.inactive)).sum();
     ServiceReport {
         address: report.spec.address.into(),
-        protocol: config::Protocol::Tcp,
-        scheduler: match report.spec.scheduler {
-            Kind::RoundRobin => config::Scheduler::Rr,
-            Kind::WeightedRoundRobin => config::Scheduler::Wrr,
-        },
+        protocol: config.protocol,
+        scheduler: config.scheduler,
+        scheduler_flags: config.scheduler_flags.clone(),
         synproxy: report.spec.synproxy,
         totals: totals(&report.totals, active, inactive),
         real_servers: report.servers.iter().map(server).collect(),

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
-use seawall_control::config::{self, ConfigError};
+use seawall_control::config::{self, ConfigError, SchedulerFlag};
 use seawall_control::limits::{Sizes, WorstCaseMemory};
 use seawall_datapath::Limits;
 use seawall_datapath::netlink::{self, Netlink, Route, RouteKind};
-use seawall_engine::scheduler::Kind;
+use seawall_engine::scheduler::{Flags, Kind};
 use seawall_engine::{
     Config, Engine, Forwarding, Gateway, LocalPool, RealServerSpec, ServiceSpec, StoreLimits,
     Timeouts,
@@ -209,11 +209,18 @@ pub(super) fn services(config: &config::Config) -> Result<Vec<ServiceSpec>> {
 }
 
 fn service(config: &config::Config, service: &config::ServiceConfig) -> Result<ServiceSpec> {
-    let scheduler = match service.scheduler {
-        config::Scheduler::Rr => Kind::RoundRobin,
-        config::Scheduler::Wrr => Kind::WeightedRoundRobin,
-        other => bail!("{}: scheduler {} is not served", service.address, other.word()),
-    };
+    let word = service.scheduler.word();
+    let scheduler = Kind::named(word)
+        .with_context(|| format!("{}: scheduler {word} is not served", service.address))?;
+    let mut scheduler_flags = Flags::default();
+    for flag in &service.scheduler_flags {
+        match flag {
+            SchedulerFlag::ShFallback | SchedulerFlag::MhFallback => {
+                scheduler_flags.fallback = true
+            }
+            SchedulerFlag::ShPort | SchedulerFlag::MhPort => scheduler_flags.port = true,
+        }
+    }
     let server = |server: &config::RealServerConfig| {
         let forwarding = match server.forwarding {
             config::Forwarding::Nat => Forwarding::Nat,
@@ -230,6 +237,7 @@ fn service(config: &config::Config, service: &config::ServiceConfig) -> Result<S
     Ok(ServiceSpec {
         address: service.address.into(),
         scheduler,
+        scheduler_flags,
         synproxy: service.synproxy,
         defer: service.defer,
         pool,

@@ -210,8 +210,23 @@ fn errors_of_services_and_pools() {
         ),
         (
             "\"tcp\"",
-            "\"tcp\"\nscheduler = \"wlc\"",
-            "5: service 10.0.0.1:80 has scheduler \"wlc\"; this version schedules by \"rr\" and",
+            "\"tcp\"\nscheduler_flags = [\"sh-port\"]",
+            "8: [[service]] scheduler_flags holds \"sh-port\"; expected no flags, for scheduler \"wrr\"",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\nscheduler = \"mh\"\nscheduler_flags = [\"mh-port\",\n\"sh-port\"]",
+            "10: [[service]] scheduler_flags holds \"sh-port\"; expected a list of \"mh-fallback\" and",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\nscheduler = \"sh\"\nscheduler_flags = [\"sh-port\", \"sh-port\"]",
+            "9: [[service]] scheduler_flags holds \"sh-port\" twice; expected each flag once",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\nscheduler = \"sh\"\nscheduler_flags = \"sh-port\"",
+            "9: [[service]] scheduler_flags is \"sh-port\"; expected a list of \"sh-fallback\" and",
         ),
         (
             "\"tcp\"",

@@ -25,7 +25,7 @@ pub use address_range::{AddressRange, AddressRangeError};
 pub use errors::{ConfigError, ConfigErrors};
 pub use reload::{Place, Reload};
 pub use secret_file::{SECRET_MAX, SECRET_MIN, SharedSecret};
-pub use words::{Forwarding, Protocol, Scheduler};
+pub use words::{Forwarding, Protocol, Scheduler, SchedulerFlag};
 
 /// Where the API socket is unless the file or `--api` says otherwise.
 pub const DEFAULT_API_SOCKET: &str = "/run/seawall/api.sock";
@@ -204,13 +204,15 @@ pub struct ServiceConfig {
     pub protocol: Protocol,
     /// How a real server is chosen.
     pub scheduler: Scheduler,
+    /// Flags of that scheduler, each once, in the order of [`SchedulerFlag::WORDS`].
+    pub scheduler_flags: Vec<SchedulerFlag>,
     /// Whether the SYN proxy answers for it.
     pub synproxy: bool,
     /// Whether only an ACK with payload completes the proxy's handshake; no effect without it.
     pub defer: bool,
     /// Name of the pool that FULLNAT takes its source addresses from; names one that exists.
     pub local_addresses: Option<Located<String>>,
-    /// Its real servers; none is allowed, and then it answers nothing.
+    /// Its real servers, in the order of their addition; none is allowed, and then it answers nothing.
     pub real_servers: Vec<RealServerConfig>,
     /// Line in the file, counted from 1.
     pub line: usize,

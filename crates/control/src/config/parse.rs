@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::address_range::AddressRangeError;
 use super::errors::{Problems, quote};
 use super::section::Section;
-use super::words::{Forwarding, Protocol, Scheduler};
+use super::words::{Forwarding, Protocol, Scheduler, SchedulerFlag};
 use super::{
     AddressRange, ApiConfig, Config, DEFAULT_API_SOCKET, IpvsConfig, LocalAddressPool, Located,
     PolicyConfig, RealServerConfig, ServiceConfig, SynproxyConfig, TimeoutsConfig,
@@ -273,6 +273,8 @@ fn service(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<
         .and_then(|text| endpoint(text, &name, VIP, problems));
     let protocol = section.required_choice(problems, "protocol", Protocol::WORDS);
     let scheduler = section.choice(problems, "scheduler", Scheduler::WORDS);
+    let scheduler = scheduler.map_or(Scheduler::Wrr, |word| word.value);
+    let scheduler_flags = scheduler_flags(&mut section, scheduler, problems);
     let synproxy = section.choice(problems, "synproxy", ON_OFF).is_some_and(|word| word.value);
     let defer = section.boolean(problems, "defer", false);
     let local_addresses = section
@@ -288,13 +290,44 @@ fn service(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<
     Some(ServiceConfig {
         address: address?,
         protocol: protocol?.value,
-        scheduler: scheduler.map_or(Scheduler::Wrr, |word| word.value),
+        scheduler,
+        scheduler_flags,
         synproxy,
         defer,
         local_addresses,
         real_servers,
         line,
     })
+}
+
+/// Those of `scheduler`; others are reported.
+fn scheduler_flags(
+    section: &mut Section<'_, '_>,
+    scheduler: Scheduler,
+    problems: &mut Problems<'_>,
+) -> Vec<SchedulerFlag> {
+    let known = SchedulerFlag::WORDS.iter();
+    let own: Vec<_> = known.filter(|(_, flag)| flag.scheduler() == scheduler).collect();
+    let expected = match own.as_slice() {
+        [] => format!("no flags, for scheduler \"{scheduler}\" has none"),
+        own => {
+            let words: Vec<_> = own.iter().map(|(word, _)| quote(word)).collect();
+            format!("a list of {}, the flags of scheduler \"{scheduler}\"", words.join(" and "))
+        }
+    };
+    let name = section.name("scheduler_flags");
+    let given = section.strings(problems, "scheduler_flags", &expected);
+    let given = given.map_or(Vec::new(), |given| given.value);
+    for (at, word) in given.iter().enumerate() {
+        let holds = format!("{name} holds {}", quote(word.value));
+        if !own.iter().any(|(own, _)| *own == word.value) {
+            problems.add(word.line, holds, format_args!("expected {expected}"));
+        } else if given.iter().take(at).any(|before| before.value == word.value) {
+            problems.add(word.line, format_args!("{holds} twice"), "expected each flag once");
+        }
+    }
+    let is_given = |word: &str| given.iter().any(|given| given.value == word);
+    own.iter().filter(|(word, _)| is_given(word)).map(|(_, flag)| *flag).collect()
 }
 
 fn real_server(

@@ -158,6 +158,9 @@ impl Difference<'_> {
         if old.scheduler != new.scheduler {
             change(format!("scheduler {}", new.scheduler));
         }
+        if old.scheduler_flags != new.scheduler_flags {
+            change("other scheduler_flags".to_owned());
+        }
         if pool(old) != pool(new) {
             change(format!("local_addresses {}", pool(new).unwrap_or("none")));
         }

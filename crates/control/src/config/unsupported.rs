@@ -1,7 +1,7 @@
 //! What the format allows but this version does not do: refused with the reason, never ignored.
 
 use super::errors::Problems;
-use super::{Config, Forwarding, Protocol, RealServerConfig, Scheduler, ServiceConfig};
+use super::{Config, Forwarding, Protocol, RealServerConfig, ServiceConfig};
 
 /// Reports every use of a feature that is not built.
 pub(super) fn refuse(config: &Config, problems: &mut Problems<'_>) {
@@ -21,24 +21,6 @@ fn refuse_service(service: &ServiceConfig, problems: &mut Problems<'_>) {
             service.line,
             format_args!("service {address} has protocol \"udp\""),
             "this version balances TCP only; expected \"tcp\"",
-        ),
-    }
-    match service.scheduler {
-        Scheduler::Rr | Scheduler::Wrr => {}
-        Scheduler::Lc
-        | Scheduler::Wlc
-        | Scheduler::Lblc
-        | Scheduler::Lblcr
-        | Scheduler::Dh
-        | Scheduler::Sh
-        | Scheduler::Sed
-        | Scheduler::Nq
-        | Scheduler::Fo
-        | Scheduler::Ovf
-        | Scheduler::Mh => problems.add(
-            service.line,
-            format_args!("service {address} has scheduler \"{}\"", service.scheduler),
-            "this version schedules by \"rr\" and \"wrr\" only; expected one of them",
         ),
     }
 }

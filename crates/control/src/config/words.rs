@@ -91,3 +91,27 @@ words! {
         Mh = "mh",
     }
 }
+
+words! {
+    /// How a scheduler does so; ipvsadm's `--sched-flags`.
+    SchedulerFlag {
+        /// `sh`: what hashes to a real server that takes nothing goes to another.
+        ShFallback = "sh-fallback",
+        /// `sh`: the client's port is hashed too.
+        ShPort = "sh-port",
+        /// `mh`: what hashes to a real server that takes nothing goes to another.
+        MhFallback = "mh-fallback",
+        /// `mh`: the client's port is hashed too.
+        MhPort = "mh-port",
+    }
+}
+
+impl SchedulerFlag {
+    /// Whose flag it is.
+    pub const fn scheduler(self) -> Scheduler {
+        match self {
+            Self::ShFallback | Self::ShPort => Scheduler::Sh,
+            Self::MhFallback | Self::MhPort => Scheduler::Mh,
+        }
+    }
+}

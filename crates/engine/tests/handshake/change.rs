@@ -1,5 +1,6 @@
 //! Services and real servers that come and go under traffic (SPEC C4, D1).
 
+use seawall_engine::scheduler::{Flags, Kind};
 use seawall_engine::{Config, Counter, Gateway, RealServerSpec};
 use seawall_fastpath::Reason;
 use seawall_wire::ethernet::MacAddr;
@@ -20,6 +21,7 @@ in_each_family! {
     a_removed_service_takes_nobody_and_comes_back_with_its_sessions,
     a_number_is_given_again_only_without_sessions,
     round_robin_goes_by_the_order_of_addition,
+    schedulers_know_the_sessions_of_those_that_stay,
     a_client_is_followed_to_its_new_mac,
     both_ends_hear_of_an_idle_sessions_end,
 }
@@ -266,6 +268,7 @@ fn a_number_is_given_again_only_without_sessions(family: Family) {
     assert_eq!(engine.add_server(9, new), None);
 }
 
+/// IPVS's list: the one added last comes first.
 fn round_robin_goes_by_the_order_of_addition(family: Family) {
     let mut stage = Stage::new(&Setup { servers: 3, ..Setup::of(family) });
     let first = spec(&stage, 0);
@@ -279,7 +282,7 @@ fn round_robin_goes_by_the_order_of_addition(family: Family) {
             stage.family.server_number(syn.destination.0)
         })
         .collect();
-    assert_eq!(chosen, [1, 2, 0, 1, 2, 0]);
+    assert_eq!(chosen, [0, 2, 1, 0, 2, 1]);
 }
 
 /// SPEC E: no session is lost by a neighbour's MAC change. A MAC that somebody else still has is no
@@ -339,4 +342,27 @@ fn both_ends_hear_of_an_idle_sessions_end(family: Family) {
         assert_eq!(numbers, if told { expected } else { [None, None] });
         assert_eq!(stage.balancer.engine.counter(Counter::Expired), 1);
     }
+}
+
+fn schedulers_know_the_sessions_of_those_that_stay(family: Family) {
+    let mut stage = Stage::new(&Setup { servers: 3, ..Setup::of(family) });
+    let engine = &mut stage.balancer.engine;
+    engine.set_scheduler(0, Kind::LeastConnections, Flags::default());
+    let third = engine.services()[0].servers[2].spec;
+    engine.remove_server(0, 2);
+    let open = |stage: &mut Stage, port| {
+        let (_, syn) = stage.open(CLIENT_PORT + port, all_options());
+        stage.family.server_number(syn.destination.0)
+    };
+    let mut chosen: Vec<_> = (0..4).map(|port| open(&mut stage, port)).collect();
+    chosen.sort_unstable();
+    assert_eq!(chosen, [0, 0, 1, 1]);
+    assert_eq!(stage.balancer.engine.add_server(0, third), Some(2));
+    let chosen: Vec<_> = (4..6).map(|port| open(&mut stage, port)).collect();
+    assert_eq!(chosen, [2, 2], "the others have two each");
+    let first = RealServerSpec { weight: 0, ..spec(&stage, 0) };
+    stage.balancer.engine.set_server(0, 0, first);
+    let mut chosen: Vec<_> = (6..10).map(|port| open(&mut stage, port)).collect();
+    chosen.sort_unstable();
+    assert_eq!(chosen, [1, 1, 2, 2]);
 }

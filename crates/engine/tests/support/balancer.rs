@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use seawall_engine::scheduler::Kind;
+use seawall_engine::scheduler::{Flags, Kind};
 use seawall_engine::{
     Config, Desired, Engine, Epoch, Forwarding, Gateway, Interface, LocalPool, RealServerSpec,
     Request, Secrets, ServiceSpec, SharedEpoch, StoreLimits, Timeouts,
@@ -161,6 +161,7 @@ impl Setup {
         let services = (0..self.services).map(|number| ServiceSpec {
             address: Endpoint { address: vip.into(), port: first_port + number },
             scheduler: Kind::RoundRobin,
+            scheduler_flags: Flags::default(),
             synproxy: self.synproxy,
             defer: false,
             pool: Some(0),
