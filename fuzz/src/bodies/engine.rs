@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use seawall_engine::{Counter, Forwarding};
-use seawall_fastpath::TcpState;
 use seawall_fastpath::layout::switch;
+use seawall_fastpath::{Reason, TcpState};
 
 use super::input::Input;
 use super::model::{Act, Connection, Expected};
@@ -218,7 +218,8 @@ impl Run {
 
     /// The real server answers the SYN at hand.
     fn answers(&mut self, at: usize, input: &mut Input<'_>) {
-        let now = self.now();
+        let (now, limited) = (self.now(), self.limited());
+        let before = self.clients[at].connection;
         let Client { connection: Some(connection), syn: Some(syn), .. } = &mut self.clients[at]
         else {
             return;
@@ -251,8 +252,16 @@ impl Run {
             }
         }
         connection.seen = now;
+        if self.limited() > limited {
+            // It has said too much for a session that is not established: not heard.
+            self.clients[at].connection = before;
+        }
         self.stage.round();
         self.take();
+    }
+
+    fn limited(&self) -> u64 {
+        self.stage.balancer.reason(Reason::PuntLimited)
     }
 
     /// One end says something in its turn, and the other acknowledges it.
