@@ -228,13 +228,8 @@ impl<M: Memory> Engine<M> {
         excluded: Option<u32>,
     ) -> Option<u32> {
         let service = self.services.get_mut(service as usize)?;
-        service.refresh();
         let arrival = Arrival { client, vip: service.spec.address, now };
-        service.exclude(excluded, true);
-        let place = service.scheduler.schedule(&service.candidates, &arrival);
-        service.exclude(excluded, false);
-        let last = service.order.len().checked_sub(1)?;
-        service.order.get(last.checked_sub(place?)?).copied()
+        service.choose(&arrival, excluded)
     }
 
     /// The real server's spec.
@@ -306,6 +301,15 @@ impl Service {
             cookie_epochs: 0,
             told: false,
         }
+    }
+
+    fn choose(&mut self, arrival: &Arrival, excluded: Option<u32>) -> Option<u32> {
+        self.refresh();
+        self.exclude(excluded, true);
+        let place = self.scheduler.schedule(&self.candidates, arrival);
+        self.exclude(excluded, false);
+        let last = self.order.len().checked_sub(1)?;
+        self.order.get(last.checked_sub(place?)?).copied()
     }
 
     /// Tells the scheduler what has changed. With other servers it starts anew, once for all that
@@ -406,5 +410,63 @@ pub(crate) fn totals_of(slot: &Slot) -> Totals {
         in_bytes: slot.inbound.bytes.load(),
         out_packets: slot.outbound.packets.load(),
         out_bytes: slot.outbound.bytes.load(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use seawall_fastpath::{Addr, Endpoint};
+
+    use super::{Arrival, Service};
+    use crate::desired::{Forwarding, RealServerSpec, ServiceSpec};
+    use crate::scheduler::{Flags, Kind};
+
+    const fn at(address: u32) -> Endpoint {
+        Endpoint { address: Addr::v4(address), port: 80 }
+    }
+
+    fn service(scheduler: Kind, servers: u32) -> Service {
+        let server = |number| RealServerSpec {
+            address: at(number),
+            forwarding: Forwarding::Nat,
+            weight: 1,
+            next_hop: 0,
+        };
+        Service::new(ServiceSpec {
+            address: at(0x0a00_0001),
+            scheduler,
+            scheduler_flags: Flags::default(),
+            synproxy: false,
+            defer: false,
+            pool: None,
+            real_servers: (0..servers).map(server).collect(),
+        })
+    }
+
+    const ARRIVAL: Arrival = Arrival { client: at(7), vip: at(0x0a00_0001), now: 0 };
+
+    #[test]
+    fn without_servers_nobody_is_chosen() {
+        for kind in Kind::ALL {
+            assert_eq!(service(*kind, 0).choose(&ARRIVAL, None), None, "{kind:?}");
+            assert_eq!(service(*kind, 0).choose(&ARRIVAL, Some(0)), None, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_one_added_last_comes_first_and_an_excluded_one_never() {
+        for kind in Kind::ALL {
+            let mut service = service(*kind, 3);
+            let hashes =
+                [Kind::DestinationHashing, Kind::SourceHashing, Kind::Maglev].contains(kind);
+            for excluded in 0..3 {
+                let chosen = service.choose(&ARRIVAL, Some(excluded));
+                assert!(chosen.is_some() || hashes, "{kind:?}");
+                assert_ne!(chosen, Some(excluded), "{kind:?}");
+            }
+            if !hashes {
+                assert_eq!(self::service(*kind, 3).choose(&ARRIVAL, None), Some(2), "{kind:?}");
+            }
+        }
     }
 }

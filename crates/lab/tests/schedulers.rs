@@ -2,13 +2,14 @@
 //! user-mode Linux, driven by the stock ipvsadm: each choice and each count is what it was when the
 //! recording was made.
 //!
-//! A recording is a script of events with what the kernel made of them behind `->`. To make or renew
-//! recordings write the events and run this test with `SEAWALL_RECORD=1`.
+//! A recording is a script of events with what the kernel made of them behind `->`: after a `syn`
+//! the real server that it chose, and that one's active and inactive connections. To make or renew
+//! recordings write the events (`Recorder::event` has them all) and run this test with
+//! `SEAWALL_RECORD=1`.
 
-use std::fmt::Write as _;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,9 +20,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests/schedulers");
 /// Before a line of a recording, in what user-mode Linux prints.
 const MARK: &str = "recorded ";
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 /// `IPPROTO_RAW`: packets come with their IP headers.
 const RAW: i32 = 255;
+/// How long closed connections last where a script says `timeout`, in seconds.
+const FIN_TIMEOUT: &str = "2";
+/// After so long they are gone.
+const EXPIRED: Duration = Duration::from_millis(3_500);
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
@@ -29,7 +34,7 @@ const ACK: u8 = 0x10;
 /// An interface that takes everything and sends nothing, so that no answer changes a count.
 const NETWORK: &str = "link add nowhere type dummy\nlink set nowhere up arp off\n\
     addr add 192.168.7.254/24 dev nowhere\nroute add default dev nowhere\n\
-    addr add 2001:db8:7::fffe/64 dev nowhere nodad\n-6 route add default dev nowhere";
+    addr add 2001:db8:7::fffe/64 dev nowhere nodad\nroute add ::/0 dev nowhere\n";
 
 fn scripts() -> Vec<PathBuf> {
     let files = std::fs::read_dir(FOLDER).unwrap().map(|file| file.unwrap().path());
@@ -62,9 +67,17 @@ fn recordings_are_what_linux_6_1_does() {
         if std::env::var_os("SEAWALL_RECORD").is_some() {
             std::fs::write(&path, recording).unwrap();
         } else {
-            assert_eq!(recording, std::fs::read_to_string(&path).unwrap(), "{}", path.display());
+            compare(&path, &std::fs::read_to_string(&path).unwrap(), &recording);
         }
     }
+}
+
+#[track_caller]
+fn compare(path: &Path, recorded: &str, now: &str) {
+    for (number, (recorded, now)) in recorded.lines().zip(now.lines()).enumerate() {
+        assert_eq!(recorded, now, "{}:{}", path.display(), number + 1);
+    }
+    assert_eq!(recorded.len(), now.len(), "{}", path.display());
 }
 
 #[test]
@@ -72,6 +85,8 @@ fn recordings_are_what_linux_6_1_does() {
 fn in_user_mode_linux() {
     // The kernel's messages would land in the middle of lines.
     std::fs::write("/proc/sys/kernel/printk", "1").unwrap();
+    // The test's name stands on this line.
+    println!();
     for path in scripts() {
         let name = path.file_stem().unwrap().display();
         let script = std::fs::read_to_string(&path).unwrap();
@@ -98,9 +113,9 @@ type Counts = (IpAddr, u32, u32);
 
 impl Recorder {
     fn run(mut self, script: &str) -> String {
-        for line in NETWORK.lines() {
-            tool("ip", line.split(' '));
-        }
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(NETWORK.as_bytes()).unwrap();
+        tool("ip", ["-batch", file.path().to_str().unwrap()].into_iter());
         for line in script.lines() {
             let event = line.split(" -> ").next().unwrap_or_default();
             self.recording.push_str(event);
@@ -125,12 +140,17 @@ impl Recorder {
                 }
             }
             ["server", address, weight] => self.ipvsadm("-a", &["-r", address, "-g", "-w", weight]),
+            ["server", address, weight, upper] => {
+                self.ipvsadm("-a", &["-r", address, "-g", "-w", weight, "-x", upper]);
+            }
             ["weight", address, weight] => self.ipvsadm("-e", &["-r", address, "-g", "-w", weight]),
             ["expiration", name, seconds] => {
                 std::fs::write(format!("/proc/sys/net/ipv4/vs/{name}"), seconds).unwrap();
             }
-            ["wait", seconds] => {
-                std::thread::sleep(Duration::from_secs(seconds.parse().unwrap()));
+            ["timeout"] => tool("ipvsadm", ["--set", "0", FIN_TIMEOUT, "0"].into_iter()),
+            ["expire"] => std::thread::sleep(EXPIRED),
+            ["wait", milliseconds] => {
+                std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap()));
             }
             ["syn", client, vip] => {
                 let before = counts();
@@ -139,7 +159,7 @@ impl Recorder {
                 let chosen = before.iter().zip(&after).find(|(before, after)| before != after);
                 match chosen {
                     Some((_, (address, active, inactive))) => {
-                        write!(self.recording, " -> {address} {active} {inactive}").unwrap();
+                        self.recording.push_str(&format!(" -> {address} {active} {inactive}"));
                     }
                     None => self.recording.push_str(" -> none"),
                 }

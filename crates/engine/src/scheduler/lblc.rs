@@ -1,5 +1,8 @@
 //! Locality-based least connections (Linux, `net/netfilter/ipvs/ip_vs_lblc.c`): a destination
 //! address stays with its server until that one is overloaded; then, and at first, as `wlc`.
+//!
+//! The kernel keeps an address with its server even at the upper threshold. Here a server that is
+//! excluded is left, for it is one that did not answer.
 
 use super::cache::Cache;
 use super::load::{is_overloaded, least_overhead};

@@ -15,7 +15,7 @@ use super::{Arrival, Candidate, Flags, Scheduler};
 pub(super) struct LocalityReplicated {
     cache: Cache<Set>,
     /// How long a set stays as it is (Linux: `lblcr_expiration`), in milliseconds.
-    expiration: u64,
+    pub(super) expiration: u64,
 }
 
 /// The servers of one address.
@@ -27,13 +27,7 @@ struct Set {
 }
 
 pub(super) fn build(_: Flags, _: &[Candidate]) -> LocalityReplicated {
-    LocalityReplicated::new(EXPIRATION)
-}
-
-impl LocalityReplicated {
-    pub(super) fn new(expiration: u64) -> Self {
-        Self { cache: Cache::default(), expiration }
-    }
+    LocalityReplicated { cache: Cache::default(), expiration: EXPIRATION }
 }
 
 impl Set {
