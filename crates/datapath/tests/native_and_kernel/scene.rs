@@ -184,6 +184,7 @@ pub(crate) fn shake(random: &mut Random, world: &World, sessions: &[(Session, u3
             let state = TcpState::from_bits(random.below(9) as u8);
             let flags = session.numbers.flags
                 & random.pick(&[!0, !0, !flag::PROXIED, !flag::TIMESTAMPS, !flag::RESCALE]);
+            let flags = flags | random.pick(&[0, 0, 0, 0, flag::OPENING, flag::NO_SERVER]);
             slot.word.store(Word { state, flags, d: session.numbers.d }.to_bits());
             slot.inbound.punted.store(random.pick(&[0, 30, 32]));
             slot.outbound.punted.store(random.pick(&[0, 30, 32]));
