@@ -234,10 +234,12 @@ impl<M: Memory> Engine<M> {
 
     /// The real server's spec.
     pub(crate) fn server(&self, service: u32, server: u32) -> Option<RealServerSpec> {
-        self.services
-            .get(service as usize)
-            .and_then(|found| found.servers.get(server as usize))
-            .map(|server| server.spec)
+        self.numbered(service, server).map(|server| server.spec)
+    }
+
+    /// The real server of these numbers, also one that has been removed.
+    pub(crate) fn numbered(&self, service: u32, server: u32) -> Option<&Server> {
+        self.services.get(service as usize)?.servers.get(server as usize)
     }
 
     pub(crate) fn deadline(&self, slot: &Slot, state: TcpState) -> u64 {

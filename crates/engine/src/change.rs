@@ -165,14 +165,11 @@ impl<M: Memory> Engine<M> {
     pub fn settle(&mut self, now: u64) {
         let mut used = vec![false; self.table.memory().next_hops().len()];
         for index in 0..self.sessions.len() as u32 {
-            let Some(session) = self.sessions.get_mut(index as usize) else { continue };
+            let Some(session) = self.sessions.get(index as usize) else { continue };
             if session.counted == Counted::Not {
                 continue;
             }
-            let server = self
-                .services
-                .get(session.service as usize)
-                .and_then(|service| service.servers.get(session.server as usize));
+            let server = self.numbered(session.service, session.server);
             let removed = server.is_none_or(|server| server.removed);
             let Some(slot) = self.table.slot(index) else { continue };
             if let Some(server) = server {
@@ -185,7 +182,8 @@ impl<M: Memory> Engine<M> {
             }
             let state = slot.state().state;
             if state == TcpState::SynSent {
-                if let Some(handshake) = session.handshake.as_deref_mut().filter(|_| removed) {
+                let session = self.sessions.get_mut(index as usize).filter(|_| removed);
+                if let Some(handshake) = session.and_then(|it| it.handshake.as_deref_mut()) {
                     handshake.give_up();
                     self.wheel.arm(index, now);
                 }
@@ -214,9 +212,7 @@ impl<M: Memory> Engine<M> {
     /// Whether a session's real server has been removed.
     pub(crate) fn is_server_removed(&self, index: u32) -> bool {
         let session = self.sessions.get(index as usize);
-        let server = session.and_then(|session| {
-            self.services.get(session.service as usize)?.servers.get(session.server as usize)
-        });
+        let server = session.and_then(|session| self.numbered(session.service, session.server));
         server.is_some_and(|server| server.removed)
     }
 }
