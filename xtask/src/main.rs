@@ -1,11 +1,12 @@
-//! Tasks that `cargo build` does not do: `cargo xtask bpf`, `cargo xtask fuzz` and `cargo xtask
-//! bench`.
+//! Tasks that `cargo build` does not do: `cargo xtask bpf`, `cargo xtask fuzz`, `cargo xtask guard`
+//! and `cargo xtask bench`.
 
 use std::process::ExitCode;
 
 mod bench;
 mod bpf;
 mod fuzz;
+mod guard;
 #[path = "../../bpf/source_hash.rs"]
 mod source_hash;
 mod toolchain;
@@ -13,6 +14,7 @@ mod toolchain;
 const USAGE: &str = "\
 usage: cargo xtask bpf [--check]
        cargo xtask fuzz [TARGET] [SECONDS]
+       cargo xtask guard [--accept]
        cargo xtask bench [SCENARIO]... [--json FILE] [--quick] [--list]
 
   bpf          build the BPF objects, and record what from and with what
@@ -20,6 +22,10 @@ usage: cargo xtask bpf [--check]
                are the recorded ones
   fuzz         run a target (wire, fastpath, engine), or each of them, under libFuzzer for so many
                seconds (60); needs cargo-fuzz, and says so
+  guard        count instructions, native ones (needs valgrind) and the kernel's (needs root), and
+               fail where they exceed the baseline in the tree by more than a twentieth
+  guard --accept
+               make them the baseline
   bench        measure Seawall, its peers and the limits; needs root and two processors";
 
 fn main() -> ExitCode {
@@ -36,6 +42,8 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         },
+        ["guard"] => guard::run(guard::Aim::Judge),
+        ["guard", "--accept"] => guard::run(guard::Aim::Accept),
         ["bench", rest @ ..] => bench::run(rest),
         ["--help" | "-h"] => {
             println!("{USAGE}");

@@ -176,6 +176,14 @@ impl Stage {
     /// The same, whatever comes of it.
     #[track_caller]
     pub(crate) fn prove(&mut self, port: u16, options: Vec<Opt>) -> Segment {
+        let first = self.accept(port, options);
+        self.round();
+        first
+    }
+
+    /// The same, up to the ACK that waits for the engine.
+    #[track_caller]
+    pub(crate) fn accept(&mut self, port: u16, options: Vec<Opt>) -> Segment {
         let with_clock = options.iter().any(|option| matches!(option, Opt::Timestamps(..)));
         let syn = Segment { options, ..self.client_says(port, SYN, CLIENT_ISN, 0) };
         self.client(&syn);
@@ -188,7 +196,6 @@ impl Stage {
             first.options = vec![Opt::Nop, Opt::Nop, clocks];
         }
         self.client(&first);
-        self.round();
         first
     }
 }
