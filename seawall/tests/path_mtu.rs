@@ -67,6 +67,31 @@ fn host_behind(router: &Namespace, label: &str, address: Ipv4Addr) -> Namespace 
     host
 }
 
+/// A service by each forwarding method, of each family.
+fn config(topology: &Topology, families: &[(IpAddr, IpAddr, &str)], socket: &Path) -> String {
+    let mut text = format!(
+        "interfaces = {:?}\nmax_sessions = 4096\n[api]\nsocket = {:?}\n\
+         [[local_addresses]]\nname = \"v4\"\naddresses = [\"{}\"]\n\
+         [[local_addresses]]\nname = \"v6\"\naddresses = [\"{}\"]\n",
+        topology.balancer_interfaces(),
+        socket,
+        LOCAL_ADDRESSES[0],
+        LOCAL_ADDRESSES6[0],
+    );
+    for (vip, real, pool) in families.iter().copied() {
+        for (port, forwarding) in [(80, "fullnat"), (81, "nat")] {
+            text += &format!(
+                "[[service]]\naddress = \"{}\"\nprotocol = \"tcp\"\nscheduler = \"rr\"\n\
+                 synproxy = \"on\"\nlocal_addresses = \"{pool}\"\n[[service.real_server]]\n\
+                 address = \"{}\"\nforwarding = \"{forwarding}\"\nweight = 1\n",
+                SocketAddr::new(vip, port),
+                SocketAddr::new(real, SERVER_PORT),
+            );
+        }
+    }
+    text
+}
+
 #[test]
 fn a_narrow_link_on_either_side_is_heard_of() {
     let spec = TopologySpec { real_servers: 1, attacker: false, ..TopologySpec::default() };
@@ -92,26 +117,7 @@ fn a_narrow_link_on_either_side_is_heard_of() {
     });
 
     let directory = tempfile::tempdir().unwrap();
-    let mut text = format!(
-        "interfaces = {:?}\nmax_sessions = 4096\n[api]\nsocket = {:?}\n\
-         [[local_addresses]]\nname = \"v4\"\naddresses = [\"{}\"]\n\
-         [[local_addresses]]\nname = \"v6\"\naddresses = [\"{}\"]\n",
-        topology.balancer_interfaces(),
-        directory.path().join("api.sock"),
-        LOCAL_ADDRESSES[0],
-        LOCAL_ADDRESSES6[0],
-    );
-    for (vip, real, pool) in families {
-        for (port, forwarding) in [(80, "fullnat"), (81, "nat")] {
-            text += &format!(
-                "[[service]]\naddress = \"{}\"\nprotocol = \"tcp\"\nscheduler = \"rr\"\n\
-                 synproxy = \"on\"\nlocal_addresses = \"{pool}\"\n[[service.real_server]]\n\
-                 address = \"{}\"\nforwarding = \"{forwarding}\"\nweight = 1\n",
-                SocketAddr::new(vip, port),
-                SocketAddr::new(real, SERVER_PORT),
-            );
-        }
-    }
+    let text = config(&topology, &families, &directory.path().join("api.sock"));
     let executable = Path::new(env!("CARGO_BIN_EXE_seawall"));
     let daemon = Daemon::start_with(balancer, executable, &text, directory).unwrap();
     let api = Client::new(daemon.socket());
@@ -134,5 +140,50 @@ fn a_narrow_link_on_either_side_is_heard_of() {
             });
             assert!(counted("icmp_out") > before.0, "{at} {forwarding}: the client was told");
         }
+    }
+}
+
+/// The balancer's own links differ: whoever sends more than the next one takes is told by us.
+#[test]
+fn a_link_of_the_balancers_that_is_narrower_is_told_of() {
+    let spec = TopologySpec { real_servers: 1, attacker: false, ..TopologySpec::default() };
+    let Some(topology) = require::root(Topology::build(&spec)) else { return };
+    let _passes = Passes::attach(&topology).unwrap();
+    let (client, server) = (&topology.client.namespace, &topology.servers[0].namespace);
+    let balancer = &topology.balancer.namespace;
+    let host = &topology.servers[0];
+    let families =
+        [(IpAddr::V4(VIP), host.address(), "v4"), (IpAddr::V6(VIP6), host.address6(), "v6")];
+    let _servers = families.map(|(_, real, _)| {
+        let spec = ServerSpec { seed: TRANSFER.seed, ..ServerSpec::new("near") };
+        HttpServer::start(server, SocketAddr::new(real, SERVER_PORT), spec).unwrap()
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let text = config(&topology, &families, &directory.path().join("api.sock"));
+    let executable = Path::new(env!("CARGO_BIN_EXE_seawall"));
+    let daemon = Daemon::start_with(balancer, executable, &text, directory).unwrap();
+    let api = Client::new(daemon.socket());
+    let told = || api.stats().unwrap().counters["icmp_too_big_sent"];
+    for narrow in ["eth1", "eth0"] {
+        run(balancer, &format!("ip link set {narrow} mtu {NARROW}"));
+        for (vip, _, _) in families {
+            for (port, forwarding) in [(80, "fullnat"), (81, "nat")] {
+                let at = SocketAddr::new(vip, port);
+                let before = told();
+                client.run(|| {
+                    match narrow {
+                        "eth1" => http::upload(at, TRANSFER, &TIMEOUTS),
+                        _ => http::download(at, TRANSFER, &TIMEOUTS),
+                    }
+                    .unwrap_or_else(|e| panic!("{at} {narrow}: {e}"))
+                });
+                assert!(told() > before, "{at} {forwarding}: nobody was told of {narrow}");
+                for host in [client, server] {
+                    run(host, "ip -4 route flush cache");
+                    run(host, "ip -6 route flush cache");
+                }
+            }
+        }
+        run(balancer, &format!("ip link set {narrow} mtu 1500"));
     }
 }

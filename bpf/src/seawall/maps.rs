@@ -9,7 +9,7 @@ use seawall_fastpath::cell::Cell64;
 use seawall_fastpath::embryo::EMBRYOS as EMBRYO_COUNT;
 use seawall_fastpath::layout::{
     AddressEntry, AddressKey, Bucket, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES, MAX_NEXT_HOPS,
-    MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot,
+    MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, program,
 };
 
 const PLACEHOLDER_SESSIONS: u32 = 1024;
@@ -46,7 +46,7 @@ pub(crate) static PROVEN: RingBuf = RingBuf::with_byte_size(PLACEHOLDER_RING, 0)
 pub(crate) static UNPROVEN: RingBuf = RingBuf::with_byte_size(PLACEHOLDER_RING, 0);
 
 #[map]
-pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(program::COUNT, 0);
 
 /// Zero, read from a map: the verifier takes it for any number.
 #[inline(always)]

@@ -10,9 +10,8 @@ use aya::programs::{ProgramError, Xdp as Program};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use seawall_fastpath::Reason;
 use seawall_fastpath::layout::{
-    AddressEntry, AddressKey, Bucket, IPV6_PROGRAM, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES,
-    MAX_NEXT_HOPS, MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, bucket_count,
-    name,
+    AddressEntry, AddressKey, Bucket, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES, MAX_NEXT_HOPS,
+    MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, bucket_count, name, program,
 };
 
 use crate::tables::Plain;
@@ -142,20 +141,26 @@ impl Xdp {
             .load(OBJECT)
             .map_err(|error| not_created(error, limits))?;
         let mut programs: ProgramArray<_> = take(&mut ebpf, name::PROGRAMS)?;
-        let ipv6 = program(&mut ebpf, name::PROGRAM_IPV6)?;
-        let start = Instant::now();
-        ipv6.load().map_err(refused)?;
-        let mut verification = start.elapsed();
-        let mut verified_instructions = verified(ipv6);
-        let handed_on = ipv6.fd().map_err(|source| Error::Load(Box::new(source)))?;
-        programs
-            .set(IPV6_PROGRAM, handed_on, 0)
-            .map_err(|error| Error::Object { what: format!("map {}: {error}", name::PROGRAMS) })?;
+        let mut verification = Duration::ZERO;
+        let mut verified_instructions = 0;
+        for (name, place) in [
+            (name::PROGRAM_IPV6, Some(program::IPV6)),
+            (name::DETOUR, Some(program::DETOUR)),
+            (name::DETOUR_IPV6, Some(program::DETOUR_IPV6)),
+            (name::PROGRAM, None),
+        ] {
+            let program = self::program(&mut ebpf, name)?;
+            let start = Instant::now();
+            program.load().map_err(refused)?;
+            verification = verification.max(start.elapsed());
+            verified_instructions = verified_instructions.max(verified(program));
+            let Some(place) = place else { continue };
+            let handed_on = program.fd().map_err(|source| Error::Load(Box::new(source)))?;
+            programs.set(place, handed_on, 0).map_err(|error| Error::Object {
+                what: format!("map {}: {error}", name::PROGRAMS),
+            })?;
+        }
         let program = program(&mut ebpf, name::PROGRAM)?;
-        let start = Instant::now();
-        program.load().map_err(refused)?;
-        verification = verification.max(start.elapsed());
-        verified_instructions = verified_instructions.max(verified(program));
         let jitted = program.info().is_ok_and(|info| info.size_jitted() > 0);
         let counters: PerCpuArray<_, _> = take(&mut ebpf, name::COUNTERS)?;
         if (counters.len() as usize) < Reason::ALL.len() {
@@ -229,13 +234,13 @@ impl Xdp {
         self.links.keys().copied()
     }
 
-    /// How long the kernel took to verify and compile the slower of the programs.
+    /// How long the kernel took to verify and compile the slowest of the programs.
     #[must_use]
     pub fn verification(&self) -> Duration {
         self.verification
     }
 
-    /// How many instructions the kernel walked to verify the larger of the programs; it gives up at
+    /// How many instructions the kernel walked to verify the largest of the programs; it gives up at
     /// a million. 0 where it does not tell.
     #[must_use]
     pub fn verified_instructions(&self) -> u32 {

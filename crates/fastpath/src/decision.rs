@@ -21,6 +21,7 @@ enum Fate {
     Drop,
     Send,
     Punt,
+    Detour,
 }
 
 impl Decision {
@@ -44,14 +45,22 @@ impl Decision {
         Self { fate: Fate::Punt, interface: 0, reason }
     }
 
+    /// [`crate::detour`] decides.
     #[inline(always)]
-    pub(crate) const fn verdict(self) -> Verdict {
+    pub(crate) const fn detour() -> Self {
+        Self { fate: Fate::Detour, interface: 0, reason: Reason::NotSetUp }
+    }
+
+    /// The verdict, unless [`crate::detour`] is to give it.
+    #[inline(always)]
+    pub(crate) const fn verdict(self) -> Option<Verdict> {
         let action = match self.fate {
             Fate::Pass => Action::Pass,
             Fate::Drop => Action::Drop,
             Fate::Send => Action::Send { interface: self.interface },
             Fate::Punt => Action::Punt,
+            Fate::Detour => return None,
         };
-        Verdict { action, reason: self.reason }
+        Some(Verdict { action, reason: self.reason })
     }
 }

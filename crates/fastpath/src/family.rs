@@ -71,6 +71,8 @@ pub struct OwnHeader {
     pub payload_len: u16,
     /// Time to live, or hop limit.
     pub ttl: u8,
+    /// What follows.
+    pub protocol: Protocol,
 }
 
 /// Where a packet goes from here.
@@ -100,6 +102,11 @@ pub trait Family: Copy {
     const MSS_CLASSES: [u16; 8];
     /// The MSS of a client that names none (RFC 9293, section 3.7.1).
     const DEFAULT_MSS: u16;
+    /// The least that every link takes, in bytes of packet (RFC 791, section 3.2; RFC 8200, section
+    /// 5).
+    const MIN_MTU: u32;
+    /// Says that a packet is larger than the next link.
+    const TOO_BIG: icmp::Kind;
 
     /// Whether `address` is of this version.
     fn has(address: Addr) -> bool;
@@ -111,7 +118,11 @@ pub trait Family: Copy {
     fn read<F: Frame>(frame: &mut F, l3: usize) -> Option<Ip>;
     /// Whether the header at `l3` is intact, as far as it says.
     fn is_intact<F: Frame>(frame: &mut F, l3: usize) -> bool;
-    /// Writes the header of a TCP segment of our own at `l3`.
+    /// Whether routers may cut the packet whose header is at `l3` in pieces.
+    fn may_be_fragmented<F: Frame>(frame: &mut F, l3: usize) -> bool;
+    /// The sum of the header at `l3`.
+    fn sum_header<F: Frame>(frame: &mut F, l3: usize) -> Option<Sum>;
+    /// Writes the header of a packet of our own at `l3`.
     #[must_use]
     fn write<F: Frame>(frame: &mut F, l3: usize, header: &OwnHeader) -> Option<()>;
     /// `sum` with the addresses of `header` added.
@@ -159,6 +170,8 @@ impl Family for V4 {
     const ICMP: Protocol = Protocol::ICMP;
     const MSS_CLASSES: [u16; 8] = [48, 536, 1220, 1360, 1400, 1440, 1460, 8960];
     const DEFAULT_MSS: u16 = 536;
+    const MIN_MTU: u32 = ipv4::MIN_MTU;
+    const TOO_BIG: icmp::Kind = icmp::Kind::FRAGMENTATION_NEEDED;
 
     #[inline(always)]
     fn has(address: Addr) -> bool {
@@ -205,6 +218,21 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn may_be_fragmented<F: Frame>(frame: &mut F, l3: usize) -> bool {
+        match frame.window::<{ ipv4::HEADER_LEN }>(l3) {
+            Some(bytes) => bytes.u16(6) & DONT_FRAGMENT == 0,
+            None => true,
+        }
+    }
+
+    #[inline(always)]
+    fn sum_header<F: Frame>(frame: &mut F, l3: usize) -> Option<Sum> {
+        frame
+            .window::<{ ipv4::HEADER_LEN }>(l3)
+            .map(|bytes| Sum::new().qword(bytes.u64(0)).qword(bytes.u64(8)).dword(bytes.u32(16)))
+    }
+
+    #[inline(always)]
     fn write<F: Frame>(frame: &mut F, l3: usize, header: &OwnHeader) -> Option<()> {
         let mut bytes = frame.window::<{ ipv4::HEADER_LEN }>(l3)?;
         ipv4::Header {
@@ -215,7 +243,7 @@ impl Family for V4 {
             ident: 0,
             fragment: DONT_FRAGMENT,
             ttl: header.ttl,
-            protocol: Protocol::TCP,
+            protocol: header.protocol,
             checksum: 0,
             source: v4(header.source),
             destination: v4(header.destination),
@@ -268,6 +296,8 @@ impl Family for V6 {
     const ICMP: Protocol = Protocol::ICMPV6;
     const MSS_CLASSES: [u16; 8] = [48, 536, 1220, 1340, 1380, 1420, 1440, 8940];
     const DEFAULT_MSS: u16 = 1220;
+    const MIN_MTU: u32 = ipv6::MIN_MTU;
+    const TOO_BIG: icmp::Kind = icmp::Kind::PACKET_TOO_BIG;
 
     #[inline(always)]
     fn has(address: Addr) -> bool {
@@ -313,13 +343,26 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn may_be_fragmented<F: Frame>(_: &mut F, _: usize) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn sum_header<F: Frame>(frame: &mut F, l3: usize) -> Option<Sum> {
+        frame.window::<{ ipv6::HEADER_LEN }>(l3).map(|bytes| {
+            let source = Sum::new().qword(bytes.u64(0)).qword(bytes.u64(8)).qword(bytes.u64(16));
+            source.qword(bytes.u64(24)).qword(bytes.u64(32))
+        })
+    }
+
+    #[inline(always)]
     fn write<F: Frame>(frame: &mut F, l3: usize, header: &OwnHeader) -> Option<()> {
         let mut bytes = frame.window::<{ ipv6::HEADER_LEN }>(l3)?;
         ipv6::Header {
             version: 6,
             traffic_class: 0,
             payload_len: header.payload_len,
-            next_header: Protocol::TCP,
+            next_header: header.protocol,
             hop_limit: header.ttl,
             source: header.source.0,
             destination: header.destination.0,

@@ -8,7 +8,7 @@
 //!
 //! Order of reading: [`process`] decides, [`packet`] parses, [`cookie`] makes and checks ISNs,
 //! [`synack`] answers a SYN, [`translate`] splices, `icmp` does so for errors, [`segment`] writes
-//! segments of our own, [`family`] is the IP version as a type, [`layout`] is the memory shared with user space, [`Reason`] names every outcome.
+//! segments of our own, [`too_big`] errors of our own, [`detour_as`] does what is rare, [`family`] is the IP version as a type, [`layout`] is the memory shared with user space, [`Reason`] names every outcome.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 #![cfg_attr(target_arch = "bpf", allow(internal_features))]
@@ -19,6 +19,7 @@ extern crate alloc;
 pub mod cell;
 pub mod cookie;
 mod decision;
+mod detour;
 pub mod embryo;
 pub mod family;
 mod frame;
@@ -39,9 +40,11 @@ mod state;
 pub mod storm;
 pub mod synack;
 mod tables;
+pub mod too_big;
 pub mod translate;
 mod tuple;
 
+pub use detour::detour_as;
 pub use frame::Frame;
 pub use process::{process, process_as};
 pub use reason::{Outcome, Reason};

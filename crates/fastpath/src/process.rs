@@ -14,27 +14,36 @@ use crate::packet::{self, Network, Packet};
 use crate::plan::{self, Owner, Plan};
 use crate::splice::{self, splice_as};
 use crate::tables::{Ring, Tables, find};
-use crate::{Direction, Frame, Reason, TcpState, Verdict, cookie, icmp, options, storm, synack};
+use crate::{Direction, Frame, Reason, TcpState, Verdict};
+use crate::{cookie, detour, icmp, options, storm, synack};
 
 /// Decides about the frame that came in on interface `ingress`, changes it accordingly, and
 /// counts the one reason.
 pub fn process<F: Frame, T: Tables>(frame: &mut F, ingress: u32, tables: &T) -> Verdict {
     match packet::version(frame) {
-        Some(Version::V6) => process_as::<V6, F, T>(frame, ingress, tables),
-        Some(Version::V4) | None => process_as::<V4, F, T>(frame, ingress, tables),
+        Some(Version::V6) => whole::<V6, F, T>(frame, ingress, tables),
+        Some(Version::V4) | None => whole::<V4, F, T>(frame, ingress, tables),
     }
 }
 
-/// [`process`] for a frame that is of version `V`, if it is IP at all.
+fn whole<V: Family, F: Frame, T: Tables>(frame: &mut F, ingress: u32, tables: &T) -> Verdict {
+    match process_as::<V, F, T>(frame, ingress, tables) {
+        Some(verdict) => verdict,
+        None => detour::detour_as::<V, F, T>(frame, ingress, tables),
+    }
+}
+
+/// [`process`] for a frame that is of version `V`, if it is IP at all. `None`: nothing has been
+/// changed or counted, and [`detour::detour_as`] decides.
 #[inline(always)]
 pub fn process_as<V: Family, F: Frame, T: Tables>(
     frame: &mut F,
     ingress: u32,
     tables: &T,
-) -> Verdict {
-    let verdict = decide::<V, F, T>(frame, ingress, tables).verdict();
+) -> Option<Verdict> {
+    let verdict = decide::<V, F, T>(frame, ingress, tables).verdict()?;
     tables.count(verdict.reason);
-    verdict
+    Some(verdict)
 }
 
 /// One return for each thing that a frame can be; see [`crate::decision`].
@@ -326,6 +335,8 @@ fn forward<V: Family, F: Frame, T: Tables>(
     };
     let spliced = match splice_as::<V, F>(frame, packet, owner.direction, slot, next_hop, now) {
         Ok(spliced) => spliced,
+        // Found out before anything has changed.
+        Err(Reason::MtuExceeded) => return Decision::detour(),
         Err(reason) => return Decision::drop(reason),
     };
     if let Some(state) = spliced.changed {

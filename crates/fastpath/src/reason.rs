@@ -85,6 +85,8 @@ counters! {
         "An ICMP error about a session was translated and sent to the real server.", "";
     IcmpOut, Served, "icmp_out",
         "An ICMP error about a session was translated and sent to the client.", "";
+    TooBig, Served, "icmp_too_big_sent",
+        "A segment of a session was larger than the link it must leave by; its sender was told what fits.", "";
     PuntClient, Served, "punt_client",
         "A client's segment went to the engine because its session is not established.", "";
     PuntRealServer, Served, "punt_real_server",
@@ -167,7 +169,10 @@ counters! {
     TtlExceeded, Dropped, "ttl_exceeded",
         "The packet's time to live ran out here.", "";
     MtuExceeded, Dropped, "mtu_exceeded",
-        "The packet is larger than the MTU of the interface it must leave by.",
+        "The packet is larger than the MTU of the interface it must leave by, and its sender cannot be told: it is an ICMP error or IPv4 without \"don't fragment\", or the MTU is less than IP allows.",
+        "Give the interfaces on both sides one MTU, or lower `init_mss`.";
+    TooBigLimited, Dropped, "icmp_too_big_limited",
+        "A segment was larger than the link it must leave by, but more than 1,000 senders a second were told so.",
         "Give the interfaces on both sides one MTU, or lower `init_mss`.";
     ResizeFailed, Dropped, "resize_failed",
         "The driver left no room to put VLAN tags on a frame.", "";

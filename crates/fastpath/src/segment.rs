@@ -75,6 +75,7 @@ pub fn write_as<V: Family, F: Frame>(frame: &mut F, segment: &Segment) -> Option
         destination: segment.tuple.destination.address,
         payload_len: 0,
         ttl: segment.ttl,
+        protocol: Protocol::TCP,
     };
     if !V::has(header.source) || !V::has(header.destination) {
         return None;

@@ -15,6 +15,11 @@ pub struct Kind {
 }
 
 impl Kind {
+    /// Destination unreachable, fragmentation needed and DF set (RFC 792; RFC 1191).
+    pub const FRAGMENTATION_NEEDED: Self = Self { kind: 3, code: 4 };
+    /// ICMPv6's packet too big (RFC 4443, section 3.2).
+    pub const PACKET_TOO_BIG: Self = Self { kind: 2, code: 0 };
+
     /// Reads type and code from a run of at least two bytes.
     #[inline(always)]
     pub fn read(bytes: &(impl Bytes + ?Sized)) -> Self {

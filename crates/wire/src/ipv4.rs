@@ -6,6 +6,9 @@ use crate::checksum::Sum;
 /// Length of a header without options, in bytes.
 pub const HEADER_LEN: usize = 20;
 
+/// The smallest MTU of a link, in bytes (RFC 791, section 3.2).
+pub const MIN_MTU: u32 = 68;
+
 /// What the header carries (IANA protocol numbers).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]

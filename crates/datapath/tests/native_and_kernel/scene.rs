@@ -27,10 +27,13 @@ const IN_STASH: u32 = 4;
 /// Without the proxy, and without a usable real server.
 pub(crate) const UNPROXIED_UNUSABLE: (Ip, u16) = (VIP, 87);
 
-/// A neighbour whose MAC is not known, and one behind a small MTU.
+/// A neighbour whose MAC is not known, and neighbours behind an MTU that is less than IP allows and
+/// one that is less than frames are.
 const HOP_UNKNOWN: u32 = 3;
 const HOP_NARROW: u32 = 4;
-const NARROW_MTU: u32 = 120;
+const NARROW_MTU: u32 = 60;
+const HOP_SMALL: u32 = 7;
+const SMALL_MTU: u32 = 1_300;
 /// Neighbours in VLANs, one and two tags deep.
 const HOPS_TAGGED: [(u32, Tags); 2] = [
     (5, Tags { outer: 0x8100_0064, inner: 0 }),
@@ -74,10 +77,12 @@ pub(crate) fn build(random: &mut Random, interfaces: Interfaces) -> (World, Vec<
         world.tables.interfaces.borrow_mut().insert(interface, entry);
     }
     memory.next_hops()[HOP_UNKNOWN as usize].mtu.store(1_500);
-    let narrow = &memory.next_hops()[HOP_NARROW as usize];
-    narrow.set_destination(Some(MacAddr([2, 0, 0, 0, 0, 0x51])));
-    narrow.interface.store(interfaces.inside);
-    narrow.mtu.store(NARROW_MTU);
+    for (number, mtu) in [(HOP_NARROW, NARROW_MTU), (HOP_SMALL, SMALL_MTU)] {
+        let hop = &memory.next_hops()[number as usize];
+        hop.set_destination(Some(MacAddr([2, 0, 0, 0, 0, 0x51])));
+        hop.interface.store(interfaces.inside);
+        hop.mtu.store(mtu);
+    }
     for (number, tags) in HOPS_TAGGED {
         let hop = &memory.next_hops()[number as usize];
         hop.set_destination(Some(MacAddr([2, 0, 0, 0, 0, 0x61])));
@@ -173,6 +178,7 @@ pub(crate) fn shake(random: &mut Random, world: &World, sessions: &[(Session, u3
     settings.window_scale.store(random.pick(&[0, 7, 14, NO_SCALE.into()]));
     settings.early_data.store(random.pick(&[0, 12_000, 1 << 20]));
     settings.ttl.store(random.pick(&[1, 64, 255]));
+    settings.too_big_due.store(random.pick(&[0, 0, 0, now + 60_000]));
     settings.ack_storm_threshold.store(random.pick(&[0, 1, 10]));
     settings.epoch_ends.store(random.pick(&[u64::MAX, u64::MAX, now + 1_000, now + 60_000]));
     if random.below(8) == 0 {
@@ -191,9 +197,22 @@ pub(crate) fn shake(random: &mut Random, world: &World, sessions: &[(Session, u3
             slot.inbound.syn_seq.store(session.cookie);
             slot.inbound.syn_forwarded.store(now - random.pick(&[10, 60_000]));
             // Also none, and one beyond the table.
-            let hops = [HOP_IN, HOP_IN, HOP_IN, HOP_OUT, HOP_UNKNOWN, HOP_NARROW, 5, 6, 0, 5_000];
+            let hops = [
+                HOP_IN,
+                HOP_IN,
+                HOP_IN,
+                HOP_OUT,
+                HOP_UNKNOWN,
+                HOP_NARROW,
+                HOP_SMALL,
+                5,
+                6,
+                0,
+                5_000,
+            ];
             slot.next_hop_in.store(random.pick(&hops));
-            let hops = [HOP_OUT, HOP_OUT, HOP_OUT, HOP_IN, HOP_UNKNOWN, HOP_NARROW, 5, 6];
+            let hops =
+                [HOP_OUT, HOP_OUT, HOP_OUT, HOP_IN, HOP_UNKNOWN, HOP_NARROW, HOP_SMALL, 5, 6];
             slot.next_hop_out.store(random.pick(&hops));
             for (flow, (ack, window)) in
                 [(&slot.inbound, session.known_in), (&slot.outbound, session.known_out)]

@@ -23,10 +23,19 @@ pub use settings::{COOKIE_KEYS, CookieKey, HEARTBEAT_LIMIT_MS, Settings, switch}
 pub use slot::{Ends, Flow, NO_SCALE, Scales, Slot, Word, flag};
 
 /// Version of all the layouts together.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
-/// Where [`name::PROGRAMS`] holds [`name::PROGRAM_IPV6`].
-pub const IPV6_PROGRAM: u32 = 0;
+/// Where [`name::PROGRAMS`] holds what.
+pub mod program {
+    /// [`super::name::PROGRAM_IPV6`].
+    pub const IPV6: u32 = 0;
+    /// [`super::name::DETOUR`].
+    pub const DETOUR: u32 = 1;
+    /// [`super::name::DETOUR_IPV6`].
+    pub const DETOUR_IPV6: u32 = 2;
+    /// How many there are.
+    pub const COUNT: u32 = 3;
+}
 
 /// Names of the BPF maps and programs, as the object file spells them.
 pub mod name {
@@ -34,7 +43,11 @@ pub mod name {
     pub const PROGRAM: &str = "seawall";
     /// The XDP program that the first hands IPv6 on to.
     pub const PROGRAM_IPV6: &str = "seawall_ipv6";
-    /// Program array of one: [`PROGRAM_IPV6`].
+    /// The XDP program that takes over what is rare: [`crate::detour_as`].
+    pub const DETOUR: &str = "seawall_detour";
+    /// The same for IPv6.
+    pub const DETOUR_IPV6: &str = "seawall_detour_ipv6";
+    /// Program array, by the numbers of [`super::program`].
     pub const PROGRAMS: &str = "PROGRAMS";
     /// Array of [`super::Slot`], mapped into user space.
     pub const SLOTS: &str = "SLOTS";

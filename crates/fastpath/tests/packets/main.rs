@@ -16,5 +16,6 @@ mod policy;
 mod reuse;
 mod states;
 mod syn;
+mod too_big;
 mod translation;
 mod vlan;

@@ -317,7 +317,7 @@ fn lengths_ttl_and_next_hops_are_kept() {
         let flow = world.slot(slot).flow(direction);
         assert_eq!((flow.packets.load(), flow.bytes.load()), (1, 1_500));
         let larger = Segment { payload: vec![9; FULL + 1], ..base.clone() };
-        assert_eq!(run(&world, direction, &larger.bytes()).reason(), Reason::MtuExceeded);
+        assert_eq!(run(&world, direction, &larger.bytes()).reason(), Reason::TooBig);
         world.tables.memory.next_hops()[hop as usize].set_destination(None);
         assert_eq!(run(&world, direction, &full.bytes()).reason(), Reason::NextHopMissing);
         world.slot(slot).next_hop_in.store(0);

@@ -21,6 +21,8 @@ mod states;
 mod support;
 #[path = "../packets/syn.rs"]
 mod syn;
+#[path = "../packets/too_big.rs"]
+mod too_big;
 #[path = "../packets/translation.rs"]
 mod translation;
 #[path = "../packets/vlan.rs"]
