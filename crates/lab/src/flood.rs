@@ -11,21 +11,20 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, MapData, PerCpuArray};
-use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
 use crate::flood_layout::{FIELDS, FRAME_MAX, Field, TEMPLATES, map, program};
 use crate::frame::{Link, Packet, Part, Path, Place, Segment, Template, Values, flags};
+use crate::generator::Generator;
 use crate::topology::{Arms, Host, Topology};
 use crate::{Interface, Namespace};
 
 pub(crate) static OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/lab.bpf.o"));
 
-/// Frames that the kernel runs the generator for at once.
-const BATCH: u32 = 64;
 /// A round of a flood with a limited rate.
-const ROUND: Duration = Duration::from_millis(100);
+const ROUND: Duration = Duration::from_millis(1);
 /// Packets of a round of a flood without a limit.
 const UNLIMITED_ROUND: u32 = 100_000;
 /// First of the source addresses, and how many there are: 100.64.0.0/10 and what follows, in
@@ -102,6 +101,9 @@ pub enum Error {
     /// A map of interfaces or CPUs refused one.
     #[error("the lab's XDP maps: {0}")]
     Redirect(#[from] aya::maps::xdp::XdpMapError),
+    /// A network namespace could not be made.
+    #[error(transparent)]
+    Namespace(#[from] crate::namespace::Error),
     /// The operating system refused a thread or a descriptor.
     #[error("the operating system: {0}")]
     System(#[from] std::io::Error),
@@ -272,13 +274,13 @@ impl Attacker {
         for (at, template) in (0..).zip(templates) {
             map.set(at, words(template), 0)?;
         }
-        xdp(&mut ebpf, program::FLOOD)?.load()?;
+        let mut generator = Generator::new(ebpf, program::FLOOD, self.interface)?;
         let end = Arc::new(AtomicBool::new(false));
-        let (ends, interface) = (Arc::clone(&end), self.interface);
+        let ends = Arc::clone(&end);
         let count = templates.len() as u32;
         let work = move || {
-            generate(&mut ebpf, interface, rate, &ends)?;
-            (0..count).map(|at| sent(&ebpf, at)).collect()
+            generate(&mut generator, rate, &ends)?;
+            (0..count).map(|at| sent(generator.ebpf(), at)).collect()
         };
         Ok(Flood { end, thread: Some(host.namespace.spawn(work)?) })
     }
@@ -376,23 +378,12 @@ impl Drop for Flood {
     }
 }
 
-fn generate(ebpf: &mut Ebpf, interface: u32, rate: u32, end: &AtomicBool) -> Result<(), Error> {
-    // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-    let words = [0, FRAME_MAX as u32, 0, interface, 0, 0];
-    let context: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let frame = [0u8; FRAME_MAX];
+fn generate(generator: &mut Generator, rate: u32, end: &AtomicBool) -> Result<(), Error> {
     let packets = f64::from(rate) * ROUND.as_secs_f64();
     let repeat = if rate == 0 { UNLIMITED_ROUND } else { (packets as u32).max(1) };
     let mut next = Instant::now();
     while !end.load(Ordering::Relaxed) {
-        let options = TestRunOptions {
-            data_in: Some(&frame),
-            ctx_in: Some(&context),
-            repeat,
-            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
-            ..TestRunOptions::new()
-        };
-        xdp(ebpf, program::FLOOD)?.test_run(options)?;
+        generator.turn(repeat)?;
         if rate != 0 {
             next += Duration::from_secs_f64(f64::from(repeat) / f64::from(rate));
             std::thread::sleep(next.saturating_duration_since(Instant::now()));

@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod flood;
 pub mod flood_layout;
 pub mod frame;
+mod generator;
 pub mod histogram;
 pub mod http;
 pub mod link;

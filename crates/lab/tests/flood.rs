@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seawall_lab::flood::{Attacker, LINUX_OPTIONS, Passes, SOURCES};
 use seawall_lab::frame::{Link, Packet, Part, Path, Place, Segment, Template, Values, flags};
@@ -93,4 +93,28 @@ fn frames_arrive_as_described_and_are_counted() {
     // the flood is a handful of neighbour discoveries.
     assert!(arrived <= all + 10 && arrived >= all * 9 / 10, "{arrived} of {all}");
     println!("{all} sent, {arrived} arrived");
+}
+
+#[test]
+fn a_limited_flood_comes_steadily_and_at_its_rate() {
+    let Some(topology) = require::root(Topology::build(&TopologySpec::default())) else { return };
+    let attacker = Attacker::new(&topology).unwrap();
+    let _programs = Passes::attach_to_balancer(&topology).unwrap();
+    let host = topology.attacker.as_ref().unwrap();
+    let template = syn(attacker.link(), "0.0.0.0:0", "10.0.0.254:80").template();
+    let flood = attacker.send(host, &[template], RATE).unwrap();
+    let start = Instant::now();
+    let (mut last, mut risen) = (0, 0);
+    while start.elapsed() < SECOND {
+        std::thread::sleep(Duration::from_millis(2));
+        let all = received(&topology.balancer.namespace).unwrap();
+        let now = all.into_iter().find(|(name, _)| name == "eth2").unwrap().1;
+        risen += u32::from(now > last + 10);
+        last = now;
+    }
+    let (sent, elapsed) = (flood.stop().unwrap(), start.elapsed().as_secs_f64());
+    // A machine with other things to do delays both the flood and who looks at it.
+    assert!(risen > 50, "the count rose {risen} times in a second");
+    let expected = f64::from(RATE) * elapsed;
+    assert!((sent as f64 - expected).abs() < expected / 10.0, "{sent} instead of {expected}");
 }
