@@ -11,12 +11,13 @@ use sha2::{Digest, Sha256};
 pub(crate) const RECORD: &str = "bpf/objects.toml";
 
 /// Files, and folders of Rust sources, that the objects are built from.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "bpf/Cargo.lock",
     "bpf/Cargo.toml",
     "bpf/src",
     "crates/fastpath/Cargo.toml",
     "crates/fastpath/src",
+    "crates/lab/src/connections_layout.rs",
     "crates/lab/src/flood_layout.rs",
     "crates/lab/src/link_layout.rs",
     "crates/wire/Cargo.toml",

@@ -2,6 +2,10 @@
 #![no_std]
 #![no_main]
 
+mod connections;
+#[path = "../../../crates/lab/src/connections_layout.rs"]
+#[allow(dead_code)]
+mod connections_layout;
 mod flood;
 #[path = "../../../crates/lab/src/flood_layout.rs"]
 #[allow(dead_code)]
@@ -11,6 +15,7 @@ mod link;
 #[allow(dead_code)]
 mod link_layout;
 mod random;
+mod segment;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::macros::map;

@@ -121,9 +121,6 @@ fn tasks(pid: u32) -> io::Result<Vec<u32>> {
 pub struct Ticks {
     /// All but idle and waiting for disks.
     pub busy: u64,
-    /// Those of [`Ticks::busy`] that the kernel took, softirqs included: all that a generator of
-    /// floods and its receivers take, whatever they interrupt.
-    pub kernel: u64,
 }
 
 impl Ticks {
@@ -144,14 +141,13 @@ impl Ticks {
             line.split_whitespace().map_while(|word| word.parse().ok()).collect();
         // user, nice, system, idle, iowait, irq, softirq, steal.
         let &[user, nice, system, _, _, irq, softirq, ..] = &numbers[..] else { return None };
-        let kernel = system + irq + softirq;
-        Some(Self { busy: user + nice + kernel, kernel })
+        Some(Self { busy: user + nice + system + irq + softirq })
     }
 
     /// What was done since `earlier`.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Self {
-        Self { busy: self.busy - earlier.busy, kernel: self.kernel - earlier.kernel }
+        Self { busy: self.busy - earlier.busy }
     }
 }
 
@@ -162,7 +158,7 @@ mod tests {
     #[test]
     fn ticks_of_a_processor() {
         let text = "cpu  9 9 9 9 9 9 9 0\ncpu0 1 2 3 100 50 4 5 0 0 0\ncpu1 0 0 0 0 0 0 0 0\n";
-        assert_eq!(Ticks::parse(text, 0), Some(Ticks { busy: 15, kernel: 12 }));
+        assert_eq!(Ticks::parse(text, 0), Some(Ticks { busy: 15 }));
         assert_eq!(Ticks::parse(text, 1), Some(Ticks::default()));
         assert_eq!(Ticks::parse(text, 2), None);
     }

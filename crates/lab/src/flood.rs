@@ -274,7 +274,8 @@ impl Attacker {
         for (at, template) in (0..).zip(templates) {
             map.set(at, words(template), 0)?;
         }
-        let mut generator = Generator::new(ebpf, program::FLOOD, self.interface)?;
+        let mut generator = Generator::new(ebpf, self.interface);
+        generator.load(program::FLOOD)?;
         let end = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&end);
         let count = templates.len() as u32;
@@ -383,7 +384,7 @@ fn generate(generator: &mut Generator, rate: u32, end: &AtomicBool) -> Result<()
     let repeat = if rate == 0 { UNLIMITED_ROUND } else { (packets as u32).max(1) };
     let mut next = Instant::now();
     while !end.load(Ordering::Relaxed) {
-        generator.turn(repeat)?;
+        generator.turn(program::FLOOD, repeat)?;
         if rate != 0 {
             next += Duration::from_secs_f64(f64::from(repeat) / f64::from(rate));
             std::thread::sleep(next.saturating_duration_since(Instant::now()));

@@ -8,6 +8,8 @@
 
 pub mod attack;
 pub mod bound;
+pub mod connections;
+pub mod connections_layout;
 pub mod cpu;
 pub mod daemon;
 pub mod flood;
