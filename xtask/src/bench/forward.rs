@@ -3,8 +3,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread::{JoinHandle, sleep};
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use seawall_lab::daemon::SERVER_PORT;
@@ -12,10 +12,11 @@ use seawall_lab::frame::{Link, Packet, Path, Segment, Template, flags};
 use seawall_lab::tap::{Tap, received};
 use seawall_lab::{Arms, TopologySpec};
 
+use super::Settings;
 use super::outcome::Sample;
 use super::rig::{Placement, Rig};
 use super::system::{Limit, System};
-use super::{Settings, WARM_UP};
+use super::window::{self, Window};
 
 /// Sessions in use.
 const SESSIONS: usize = 1_000;
@@ -25,8 +26,6 @@ const SEEN: Duration = Duration::from_secs(2);
 const DATA: usize = 16;
 /// NOP, NOP, timestamps (RFC 7323, appendix A), whose values nobody here looks at.
 const OPTIONS: [u8; 12] = [1, 1, 8, 10, 0x12, 0x34, 0x56, 0x78, 0, 0, 0, 1];
-/// How long what is under way may take to arrive.
-const SETTLE: Duration = Duration::from_millis(100);
 
 /// What one side of a session knows: where it is, whom it talks to, and what comes next.
 #[derive(Debug, Clone, Copy)]
@@ -58,21 +57,18 @@ pub(crate) fn measure(settings: &Settings, system: System) -> Result<Sample> {
     let inward: Vec<Template> = templates(client.link(), &sessions.clients);
     let outward: Vec<Template> = templates(server.link(), &sessions.servers);
     let count = || Counts::take(system, &rig, [&client, &server]);
-    let (before, started) = (count()?, Instant::now());
-    let floods =
-        [client.send(&topology.client, &inward, 0)?, server.send(&topology.switch, &outward, 0)?];
-    sleep(WARM_UP);
-    let (counts, usage) = (count()?, rig.usage()?);
-    sleep(settings.window);
-    let spent = rig.usage()?.since(&usage);
-    let counts = count()?.since(&counts);
-    let sending = started.elapsed().as_secs_f64();
-    let mut sent = 0;
-    for flood in floods {
-        sent += flood.stop()?;
-    }
-    sleep(SETTLE);
-    let all = count()?.since(&before);
+    let Window { all, counts, spent, sent, sending } = window::measure(
+        settings,
+        &rig,
+        count,
+        || {
+            Ok([
+                client.send(&topology.client, &inward, 0)?,
+                server.send(&topology.switch, &outward, 0)?,
+            ])
+        },
+        |floods| floods.into_iter().try_fold(0, |sent, flood| Ok(sent + flood.stop()?)),
+    )?;
     let forwarded = counts.forwarded as f64;
     ensure!(forwarded > 0.0, "nothing was forwarded of {} frames that arrived", all.arrived);
     Ok(Sample::new(forwarded / spent.balancer)
@@ -207,8 +203,10 @@ impl Counts {
         }
         Ok(Self { arrived, forwarded, delivered })
     }
+}
 
-    const fn since(&self, earlier: &Self) -> Self {
+impl window::Counts for Counts {
+    fn since(&self, earlier: &Self) -> Self {
         Self {
             arrived: self.arrived - earlier.arrived,
             forwarded: self.forwarded - earlier.forwarded,

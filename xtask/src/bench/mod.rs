@@ -12,6 +12,7 @@ use serde_json::json;
 
 mod bulk;
 mod chart;
+mod connections;
 mod flood;
 mod forward;
 mod machine;
@@ -21,6 +22,7 @@ mod rig;
 mod scenario;
 mod series;
 mod system;
+mod window;
 
 use outcome::Outcome;
 use scenario::{SCENARIOS, Scenario};

@@ -20,9 +20,7 @@ use super::rig::{Placement, Rig};
 use super::system::System;
 use super::{Settings, WARM_UP};
 
-/// Requests under way at once.
-const CLIENTS: usize = 32;
-/// Those of them under which latencies are measured: few enough for the servers' processor.
+/// Requests under way at once: few enough for the servers' processor.
 const CALM_CLIENTS: usize = 4;
 /// What such a client waits between two requests.
 const CALM_PAUSE: Duration = Duration::from_millis(2);
@@ -34,38 +32,6 @@ const SHARES: [u32; 4] = [0, 25, 50, 75];
 const HTTP_WINDOWS: u32 = 8;
 /// Connections that wrk keeps under way.
 const WRK_CONNECTIONS: u32 = 64;
-
-/// The balancer's processor time for a connection: handshakes, a request, an answer, the end.
-pub(crate) fn new_connections(settings: &Settings, system: System) -> Result<Sample> {
-    let spec = TopologySpec { real_servers: 1, attacker: false, ..TopologySpec::default() };
-    let rig =
-        Rig::build(&spec, Placement::Apart, |topology| system.start(topology, &settings.daemon))?;
-    let _passes = rig.open()?;
-    let _server = serve(&rig)?;
-    let spec = LoadSpec {
-        threads: CLIENTS,
-        ..LoadSpec::new(system.target(&rig.topology), Limit::Time(LOAD_MAX))
-    };
-    let load = Load::start(&rig.topology.client.namespace, spec)?;
-    sleep(WARM_UP);
-    let (before, usage) = (load.snapshot(), rig.usage()?);
-    sleep(settings.window);
-    let spent = rig.usage()?.since(&usage);
-    let made = load.snapshot().since(&before);
-    load.stop();
-    load.finish();
-    let connections = made.succeeded() as f64;
-    ensure!(connections > 0.0, "no request succeeded: {}", made.example.unwrap_or_default());
-    let micros = |seconds: f64| seconds / connections * 1e6;
-    Ok(Sample::new(micros(spent.balancer))
-        .note("us_of_it_in_the_process", micros(spent.process))
-        .note("per_s_of_receive_cpu", connections / spent.balancer)
-        .note("per_s_of_wall", connections / spent.wall)
-        .note("failed", made.failed() as f64)
-        .note("p50_ms", millis(settings, made.p50()))
-        .note("p99_ms", millis(settings, made.p99()))
-        .note("balancer_core_share", spent.balancer / spent.wall))
-}
 
 /// Latency of requests while the balancer is flooded; the figure is the 99th percentile under half
 /// of what Seawall can answer on one processor.

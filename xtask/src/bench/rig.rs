@@ -5,9 +5,13 @@
 //! [`OTHERS_CPU`]: generators, endpoints, and this process.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use seawall_datapath::netlink::RouteSpec;
+use seawall_lab::connections::Connections;
+use seawall_lab::connections_layout::FIRST_CLIENT;
 use seawall_lab::cpu::{self, Ticks};
 use seawall_lab::flood::{Attacker, Hole, Passes};
 use seawall_lab::{Host, Namespace, Topology, TopologySpec};
@@ -40,7 +44,6 @@ pub(crate) struct Usage {
     /// By the balancer's process.
     process: Duration,
     balancer_cpu: Ticks,
-    others_cpu: Ticks,
 }
 
 /// Processor time of a window.
@@ -52,8 +55,6 @@ pub(crate) struct Spent {
     pub(crate) balancer: f64,
     /// Those of them in the process.
     pub(crate) process: f64,
-    /// Seconds that the kernel took on the others' processor, softirqs included.
-    pub(crate) others: f64,
     /// Seconds that the balancer's processor was busy, with whatever.
     pub(crate) processor: f64,
 }
@@ -129,6 +130,20 @@ impl Rig {
         Ok(generator)
     }
 
+    /// Clients and a server that are XDP programs; at most `kept` connections can be kept.
+    pub(crate) fn connections(&self, target: SocketAddr, kept: u32) -> Result<Connections<'_>> {
+        let clients = RouteSpec {
+            destination: Ipv4Addr::from_bits(FIRST_CLIENT).into(),
+            prefix_len: 10,
+            gateway: Some(self.topology.client.address()),
+            link_index: None,
+        };
+        self.topology.balancer.namespace.netlink(|netlink| netlink.add_route(&clients))?;
+        let connections = Connections::attach(&self.topology, target, kept)?;
+        self.place_others()?;
+        Ok(connections)
+    }
+
     /// Pins the receive threads that are not the balancer's.
     fn place_others(&self) -> Result<()> {
         if self.placement == Placement::Apart {
@@ -150,7 +165,6 @@ impl Rig {
             receivers: receivers?,
             process: process?,
             balancer_cpu: Ticks::of(BALANCER_CPU)?,
-            others_cpu: Ticks::of(OTHERS_CPU)?,
         })
     }
 }
@@ -171,7 +185,6 @@ impl Usage {
             wall: (self.at - earlier.at).as_secs_f64(),
             balancer: seconds(self.receivers, earlier.receivers) + process,
             process,
-            others: self.others_cpu.since(earlier.others_cpu).kernel as f64 / TICKS,
             processor: self.balancer_cpu.since(earlier.balancer_cpu).busy as f64 / TICKS,
         }
     }

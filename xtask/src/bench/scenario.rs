@@ -7,7 +7,7 @@ use super::Settings;
 use super::flood::{self, Deed};
 use super::outcome::{Figure, Must, Sample};
 use super::system::{Limit, System};
-use super::{bulk, forward, requests};
+use super::{bulk, connections, forward, requests};
 
 /// One thing to measure.
 pub(crate) struct Scenario {
@@ -79,14 +79,14 @@ pub(crate) static SCENARIOS: [Scenario; 8] = [
     },
     Scenario {
         name: "new-connections",
-        about: "whole connections, a request each, between Linux stacks",
+        about: "whole connections, a request each, between XDP clients and an XDP server",
         unit: "µs of the balancer's CPU per connection",
         systems: &[System::Seawall, System::NftSynproxy, System::NftDnat, System::Haproxy],
         musts: &[
             Must::at_most(Figure::Value, 12.0),
             Must::at_most(Figure::Over("nft-synproxy"), 1.0 / 3.0),
         ],
-        measure: requests::new_connections,
+        measure: connections::measure,
     },
     Scenario {
         name: "real-http",

@@ -99,9 +99,7 @@ impl System {
         let mut running = Running::default();
         match self {
             Self::Seawall => {
-                let mut daemon = Daemon::start(topology, &DaemonSpec::new(executable))?;
-                running.pids.push(daemon.pid());
-                running.daemon = Some(daemon);
+                running = Daemon::start(topology, &DaemonSpec::new(executable))?.into();
             }
             Self::Limit(limit) => {
                 let attach = |interface, bound| BoundPrograms::attach(balancer, interface, bound);
@@ -135,6 +133,9 @@ impl System {
             Self::Haproxy => {
                 running.passes = Some(Passes::attach_to_balancer(topology)?);
                 add_vip(topology)?;
+                // Its own connections to the server take a port each.
+                balancer.sysctl("net.ipv4.ip_local_port_range", "1024 65535")?;
+                balancer.sysctl("net.ipv4.tcp_tw_reuse", "1")?;
                 let (file, mut process) = haproxy(balancer, topology.servers[0].address())?;
                 running.pids.push(process.child().id());
                 running.processes.push(process);
@@ -267,6 +268,12 @@ pub(crate) struct Running {
     pub(crate) pids: Vec<u32>,
 }
 
+impl From<Daemon> for Running {
+    fn from(mut daemon: Daemon) -> Self {
+        Self { pids: vec![daemon.pid()], daemon: Some(daemon), ..Self::default() }
+    }
+}
+
 /// What a system has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
@@ -313,8 +320,10 @@ impl Counts {
         }
         Ok(counts)
     }
+}
 
-    pub(crate) fn since(&self, earlier: &Self) -> Self {
+impl super::window::Counts for Counts {
+    fn since(&self, earlier: &Self) -> Self {
         Self {
             arrived: self.arrived - earlier.arrived,
             answered: self.answered - earlier.answered,
