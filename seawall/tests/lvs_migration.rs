@@ -178,6 +178,7 @@ fn defaults_are_the_codes() {
         ("`close`", times.close),
         ("`close_wait`", times.close_wait),
         ("`last_ack`", times.last_ack),
+        ("`udp`", times.udp),
     ];
     let times = times.map(|(key, time)| (key, time.as_secs().to_string()));
     for (columns, defaults) in [([3, 6], &proxy[..]), ([6, 7], &times[..])] {

@@ -38,7 +38,7 @@ pub extern "C" fn seawall_ipv6(context: *mut xdp_md) -> u32 {
     run::<V6>(context, Packet::new(context, maps::zero()), program::DETOUR_IPV6)
 }
 
-/// What is rare; see [`detour_as`].
+/// What is not TCP, or is rare; see [`detour_as`].
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp")]
 pub extern "C" fn seawall_detour(context: *mut xdp_md) -> u32 {

@@ -58,7 +58,11 @@ pub fn render_stats(report: &StatsReport) -> String {
                 .collect::<Vec<_>>(),
         ];
         for service in &report.services {
-            let proxy = if service.synproxy { " synproxy" } else { "" };
+            let proxy = match (service.synproxy, service.ops) {
+                (true, _) => " synproxy",
+                (false, true) => " ops",
+                (false, false) => "",
+            };
             let name = format!("{} {}", service.address, service.protocol);
             // The flags as ipvsadm shows them.
             let flags: Vec<_> = service.scheduler_flags.iter().map(|flag| flag.word()).collect();
@@ -168,6 +172,7 @@ mod tests {
             scheduler: Scheduler::Sh,
             scheduler_flags: vec![SchedulerFlag::ShPort],
             synproxy: true,
+            ops: false,
             totals,
             real_servers: vec![RealServerReport {
                 address: "192.168.7.2:8080".parse().unwrap(),

@@ -30,6 +30,9 @@ pub struct ServiceReport {
     pub scheduler_flags: Vec<SchedulerFlag>,
     /// Whether the SYN proxy answers for it.
     pub synproxy: bool,
+    /// Whether each datagram is scheduled by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ops: bool,
     /// Sums over its life, those of removed real servers included.
     #[serde(flatten)]
     pub totals: Totals,
@@ -54,9 +57,9 @@ pub struct RealServerReport {
 /// Connections and traffic; but for the first two, sums that never go back (as IPVS's).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Sessions in SYN_SENT, SYN_RECV or ESTABLISHED now.
+    /// Sessions of TCP in SYN_SENT, SYN_RECV or ESTABLISHED now.
     pub active_connections: u64,
-    /// Sessions in any other state now.
+    /// Sessions of TCP in any other state now, and all of UDP (as IPVS counts them).
     pub inactive_connections: u64,
     /// Sessions ever created.
     pub connections: u64,
@@ -97,7 +100,7 @@ pub struct SessionReport {
     pub protocol: Protocol,
     /// Forwarding method.
     pub forwarding: Forwarding,
-    /// State, by IPVS's name (`ESTABLISHED`, `FIN_WAIT`, ...).
+    /// State, by IPVS's name (`ESTABLISHED`, `FIN_WAIT`, ...; `UDP`).
     pub state: String,
     /// Since the last packet, milliseconds.
     pub idle_ms: u64,

@@ -2,11 +2,12 @@
 
 use seawall_fastpath::layout::{Ends, Slot};
 use seawall_fastpath::native::Memory;
-use seawall_fastpath::{Endpoint, TcpState};
+use seawall_fastpath::{Endpoint, TcpState, Transport};
 
 use crate::desired::{Forwarding, RealServerSpec, ServiceSpec};
 use crate::engine::Engine;
 use crate::scheduler::{Arrival, Candidate, Scheduler};
+use crate::udp::ANSWER_MS;
 
 /// Packets, bytes and connections of finished sessions (IPVS: `ip_vs_kstats`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,7 +40,7 @@ pub struct ServerReport {
     /// What was asked for.
     pub spec: RealServerSpec,
     /// Sessions in SYN_SENT, SYN_RECV and ESTABLISHED (Linux, `ip_vs_proto_tcp.c`,
-    /// `tcp_state_active_table`).
+    /// `tcp_state_active_table`); those of UDP never (`ip_vs_ctl.c`, `__ip_vs_update_dest`).
     pub active: u32,
     /// Other sessions.
     pub inactive: u32,
@@ -63,7 +64,9 @@ pub struct ServiceReport {
 pub struct SessionReport {
     /// Its four ends.
     pub ends: Ends,
-    /// Its state.
+    /// What carries it.
+    pub transport: Transport,
+    /// Its state; over UDP `SYN_RECV` until it is confirmed and `ESTABLISHED` from then on.
     pub state: TcpState,
     /// How packets reach its real server.
     pub forwarding: Forwarding,
@@ -80,6 +83,7 @@ pub(crate) struct Server {
     pub(crate) spec: RealServerSpec,
     active: u32,
     inactive: u32,
+    uncounted: u32,
     pub(crate) totals: Totals,
     /// Only its sessions are left of it.
     pub(crate) removed: bool,
@@ -95,6 +99,7 @@ impl Server {
             spec,
             active: 0,
             inactive: 0,
+            uncounted: 0,
             totals: Totals::default(),
             removed: false,
             place: 0,
@@ -103,7 +108,7 @@ impl Server {
     }
 
     pub(crate) const fn sessions(&self) -> u32 {
-        self.active + self.inactive
+        self.active + self.inactive + self.uncounted
     }
 }
 
@@ -137,6 +142,8 @@ pub(crate) struct Service {
 pub(crate) enum Counted {
     #[default]
     Not,
+    /// Live, but no connection: for the answers to datagrams that are scheduled one by one.
+    Uncounted,
     Inactive,
     Active,
 }
@@ -165,17 +172,18 @@ impl<M: Memory> Engine<M> {
             if state == TcpState::None || session.counted == Counted::Not {
                 return None;
             }
-            let expires = self.deadline(slot, state);
+            let expires = self.deadline(index, slot, state);
             let ends = slot.ends();
             let report = SessionReport {
                 ends,
+                transport: session.transport,
                 state,
                 forwarding: if ends.local == ends.client {
                     Forwarding::Nat
                 } else {
                     Forwarding::FullNat
                 },
-                idle: (now + self.config.timeouts.get(state)).saturating_sub(expires),
+                idle: (now + self.timeout(index, state)).saturating_sub(expires),
                 expires: expires.saturating_sub(now),
                 totals: totals_of(slot),
             };
@@ -242,14 +250,35 @@ impl<M: Memory> Engine<M> {
         self.services.get(service as usize)?.servers.get(server as usize)
     }
 
-    pub(crate) fn deadline(&self, slot: &Slot, state: TcpState) -> u64 {
-        let last = slot.inbound.last_seen.load().max(slot.outbound.last_seen.load());
-        last + self.config.timeouts.get(state)
+    pub(crate) fn deadline(&self, index: u32, slot: &Slot, state: TcpState) -> u64 {
+        slot.last_seen() + self.timeout(index, state)
+    }
+
+    /// How long a session may be idle in `state`, in milliseconds.
+    pub(crate) fn timeout(&self, index: u32, state: TcpState) -> u64 {
+        let timeouts = &self.config.timeouts;
+        let Some(session) = self.sessions.get(index as usize) else { return timeouts.get(state) };
+        let service = self.services.get(session.service as usize);
+        let own = service.and_then(|service| service.spec.timeout);
+        match session.transport {
+            Transport::Udp if session.one_packet => own.unwrap_or(timeouts.udp).min(ANSWER_MS),
+            Transport::Udp => own.unwrap_or(timeouts.udp),
+            Transport::Tcp if state == TcpState::Established => {
+                own.unwrap_or_else(|| timeouts.get(state))
+            }
+            Transport::Tcp => timeouts.get(state),
+        }
     }
 
     /// Counts a session as one in `state`.
     pub(crate) fn count_in(&mut self, index: u32, state: TcpState) {
-        self.count_as(index, if is_active(state) { Counted::Active } else { Counted::Inactive });
+        let Some(session) = self.sessions.get(index as usize) else { return };
+        let counted = match session.transport {
+            Transport::Udp if session.one_packet => Counted::Uncounted,
+            Transport::Tcp if is_active(state) => Counted::Active,
+            Transport::Udp | Transport::Tcp => Counted::Inactive,
+        };
+        self.count_as(index, counted);
     }
 
     pub(crate) fn count_as(&mut self, index: u32, to: Counted) {
@@ -270,6 +299,10 @@ impl<M: Memory> Engine<M> {
             session.server = server;
         }
         self.count_as(index, counted);
+        self.tally_connection(index);
+    }
+
+    pub(crate) fn tally_connection(&mut self, index: u32) {
         self.tally(index, &Totals { connections: 1, ..Totals::default() });
     }
 
@@ -374,11 +407,13 @@ impl Service {
         let Some(server) = self.servers.get_mut(number as usize) else { return };
         match from {
             Counted::Not => {}
+            Counted::Uncounted => server.uncounted = server.uncounted.saturating_sub(1),
             Counted::Inactive => server.inactive = server.inactive.saturating_sub(1),
             Counted::Active => server.active = server.active.saturating_sub(1),
         }
         match to {
             Counted::Not => {}
+            Counted::Uncounted => server.uncounted += 1,
             Counted::Inactive => server.inactive += 1,
             Counted::Active => server.active += 1,
         }
@@ -417,7 +452,7 @@ pub(crate) fn totals_of(slot: &Slot) -> Totals {
 
 #[cfg(test)]
 mod tests {
-    use seawall_fastpath::{Addr, Endpoint};
+    use seawall_fastpath::{Addr, Endpoint, Transport};
 
     use super::{Arrival, Service};
     use crate::desired::{Forwarding, RealServerSpec, ServiceSpec};
@@ -435,11 +470,14 @@ mod tests {
             next_hop: 0,
         };
         Service::new(ServiceSpec {
+            transport: Transport::Tcp,
             address: at(0x0a00_0001),
             scheduler,
             scheduler_flags: Flags::default(),
             synproxy: false,
             defer: false,
+            one_packet: false,
+            timeout: None,
             pool: None,
             real_servers: (0..servers).map(server).collect(),
         })

@@ -40,15 +40,15 @@ impl<M: Memory> Engine<M> {
     /// Adds a service without real servers, whatever `spec` lists; gives its number. One that was
     /// removed comes back with its sessions: its real servers only have to be added again.
     pub fn add_service(&mut self, spec: ServiceSpec) -> u32 {
-        let address = spec.address;
+        let key = spec.key();
         let mut service = Service::new(ServiceSpec { real_servers: Vec::new(), ..spec });
-        let returns = |old: &Service| old.removed && old.spec.address == address;
+        let returns = |old: &Service| old.removed && old.spec.key() == key;
         let unused = |old: &Service| old.removed && old.sessions() == 0;
         let all = &self.services;
         let at = all.iter().position(returns).or_else(|| all.iter().position(unused));
         let number = match at.and_then(|at| Some((at, self.services.get_mut(at)?))) {
             Some((at, old)) => {
-                if old.spec.address == address {
+                if old.spec.key() == key {
                     service.servers = std::mem::take(&mut old.servers);
                     service.gone = old.gone;
                 }
@@ -92,6 +92,22 @@ impl<M: Memory> Engine<M> {
         let Some(found) = self.services.get_mut(service as usize) else { return };
         found.spec.defer = defer;
         self.request(Request::ServiceChanged(service));
+    }
+
+    /// Sets whether datagrams to a UDP service are scheduled one by one. Sessions that there are go
+    /// on, as in IPVS.
+    pub fn set_one_packet(&mut self, service: u32, one_packet: bool) {
+        if let Some(found) = self.services.get_mut(service as usize) {
+            found.spec.one_packet = one_packet;
+        }
+    }
+
+    /// Sets how long sessions of a service may be idle; see [`ServiceSpec::timeout`]. Timers that run
+    /// are not shortened: a session goes by it when its timer is next set.
+    pub fn set_timeout(&mut self, service: u32, timeout: Option<u64>) {
+        if let Some(found) = self.services.get_mut(service as usize) {
+            found.spec.timeout = timeout;
+        }
     }
 
     /// Has another scheduler choose, from its start.

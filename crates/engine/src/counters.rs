@@ -22,7 +22,7 @@ seawall_fastpath::counters! {
     ReusedLastAck, false, "synproxy_conn_reused_lastack",
         "A new handshake replaced a session in LAST_ACK.", "";
     Opened, false, "sessions_opened",
-        "Sessions opened, with and without the proxy.", "";
+        "Sessions opened, with and without the proxy, and of UDP.", "";
     Established, false, "sessions_established",
         "Proxied sessions whose real server completed its handshake.", "";
     Expired, false, "sessions_expired",
@@ -62,8 +62,13 @@ seawall_fastpath::counters! {
     ExceededUnproxied, true, "conn_exceeded_unproxied",
         "Connections to services without the proxy refused at their share of the sessions.",
         "Set `synproxy = \"on\"` for the service under attack.";
+    ExceededUdp, true, "conn_exceeded_udp",
+        "Datagrams refused because sessions of UDP, or those that are not confirmed, have their share of the table.",
+        "If real clients are hit, raise `max_sessions` or lower the timeout of UDP.";
+    ExpiredUnconfirmed, false, "udp_expired_early",
+        "Unconfirmed sessions of UDP that ended early because many were.", "";
     NoDestination, true, "synproxy_ack_no_dest",
-        "Accepted handshakes for which no real server was left.",
+        "Accepted handshakes, or first packets without the proxy or of UDP, for which no real server was left.",
         "Give a real server of the service a weight above 0.";
     PortsExhausted, true, "lport_exhausted",
         "No local port was free towards the real server.",
@@ -84,9 +89,9 @@ seawall_fastpath::counters! {
         "A SYN waited for the MAC address of its next hop.",
         "If it goes on, see `ip neigh` for the real server or the gateway towards it.";
     PassedOn, false, "passed_on",
-        "Segments that reached the engine after their session was established, and were forwarded.", "";
+        "Packets that reached the engine after their session was established or placed it, and were forwarded.", "";
     PassOnFailed, true, "pass_on_failed",
-        "Such segments that could not be forwarded.", "";
+        "Such packets that could not be forwarded.", "";
     RecordInvalid, true, "record_invalid",
         "Records that named no session or service, or held no segment.", "";
 }

@@ -1,7 +1,8 @@
 //! What the engine is told to do.
 
+use seawall_fastpath::layout::ServiceKey;
 use seawall_fastpath::siphash::Key;
-use seawall_fastpath::{Addr, Endpoint, STATES, TcpState};
+use seawall_fastpath::{Addr, Endpoint, STATES, TcpState, Transport};
 
 use crate::epoch::Epoch;
 use crate::scheduler;
@@ -42,6 +43,8 @@ pub struct LocalPool {
 /// A virtual service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceSpec {
+    /// What carries its sessions.
+    pub transport: Transport,
     /// VIP and port.
     pub address: Endpoint,
     /// Which scheduler chooses the real server.
@@ -52,10 +55,23 @@ pub struct ServiceSpec {
     pub synproxy: bool,
     /// An ACK without payload does not complete the handshake.
     pub defer: bool,
+    /// UDP: each datagram is scheduled by itself (IPVS: `IP_VS_SVC_F_ONEPACKET`).
+    pub one_packet: bool,
+    /// How long its sessions may be idle, in milliseconds, where it is not as [`Timeouts`] has it:
+    /// over TCP when they are established, over UDP always (LVS: `est_timeout`).
+    pub timeout: Option<u64>,
     /// Index into [`Desired::pools`], for FULLNAT.
     pub pool: Option<usize>,
     /// The real servers, in the order of their addition.
     pub real_servers: Vec<RealServerSpec>,
+}
+
+impl ServiceSpec {
+    /// How the packet path names it.
+    #[must_use]
+    pub const fn key(&self) -> ServiceKey {
+        ServiceKey::of(self.transport, self.address)
+    }
 }
 
 /// All services; the number of a service is its place.
@@ -78,14 +94,18 @@ pub struct StoreLimits {
     pub total_bytes: usize,
 }
 
-/// Timeouts by state, in milliseconds.
+/// Timeouts by state, and that of UDP, in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Timeouts([u64; STATES]);
+pub struct Timeouts {
+    states: [u64; STATES],
+    /// How long a session of UDP may be idle.
+    pub udp: u64,
+}
 
 impl Default for Timeouts {
-    /// Mainline IPVS's (`tcp_timeouts`), but TIME_WAIT 10 s, to save memory (SPEC C5).
+    /// Mainline IPVS's (`tcp_timeouts`, `udp_timeouts`), but TIME_WAIT 10 s, to save memory (SPEC C5).
     fn default() -> Self {
-        let mut timeouts = Self([2_000; STATES]);
+        let mut timeouts = Self { states: [2_000; STATES], udp: 300_000 };
         for (state, seconds) in [
             (TcpState::Established, 900),
             (TcpState::SynSent, 120),
@@ -103,15 +123,15 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// How long a session may be idle in `state`.
+    /// How long a session of TCP may be idle in `state`.
     #[must_use]
     pub fn get(&self, state: TcpState) -> u64 {
-        self.0.get(state as usize).copied().unwrap_or(0)
+        self.states.get(state as usize).copied().unwrap_or(0)
     }
 
-    /// Sets how long a session may be idle in `state`, in milliseconds.
+    /// Sets how long a session of TCP may be idle in `state`, in milliseconds.
     pub fn set(&mut self, state: TcpState, milliseconds: u64) {
-        if let Some(timeout) = self.0.get_mut(state as usize) {
+        if let Some(timeout) = self.states.get_mut(state as usize) {
             *timeout = milliseconds;
         }
     }

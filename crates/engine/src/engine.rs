@@ -1,19 +1,19 @@
 //! The engine: what it holds, how records reach their handler, how sessions begin and end.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use seawall_fastpath::cookie::Offer;
 use seawall_fastpath::layout::{
-    Ends, RecordHeader, RecordKind, Scales, ServiceEntry, Word, flag, switch,
+    Ends, RecordHeader, RecordKind, Scales, ServiceEntry, ServiceKey, Word, flag, switch,
 };
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::packet::Packet;
 use seawall_fastpath::siphash::Key;
-use seawall_fastpath::{Addr, Direction, Endpoint, TcpState, Tuple};
+use seawall_fastpath::{Addr, Direction, Endpoint, TcpState, Transport, Tuple};
 use seawall_wire::SeqNumber;
 use seawall_wire::ethernet::MacAddr;
 
-use crate::accounts::{Counted, Service, Totals, totals_of};
+use crate::accounts::{Counted, Service, totals_of};
 use crate::change::{change_flag, publish};
 use crate::counters::{Counter, Counters};
 use crate::desired::{Config, Desired, Forwarding, RealServerSpec, Secrets};
@@ -24,6 +24,7 @@ use crate::outbox::Outbox;
 use crate::ports::Ports;
 use crate::send::parse;
 use crate::table::{Found, Table};
+use crate::udp::AnswerKey;
 use crate::wheel::Wheel;
 
 /// What the engine asks of the world.
@@ -47,8 +48,11 @@ pub(crate) struct Session {
     pub(crate) service: u32,
     pub(crate) server: u32,
     pub(crate) counted: Counted,
-    /// Counts towards the share of services without the proxy.
+    pub(crate) transport: Transport,
+    /// Counts towards the share of services without the proxy, or that of unconfirmed UDP.
     pub(crate) unproven: bool,
+    /// Only for the answers to datagrams that are scheduled one by one.
+    pub(crate) one_packet: bool,
     pub(crate) handshake: Option<Box<Handshake>>,
 }
 
@@ -70,6 +74,12 @@ pub struct Engine<M> {
     pub(crate) early_bytes: usize,
     /// Sessions of services without the proxy that no client has confirmed.
     pub(crate) unproven: u32,
+    /// Sessions of UDP, and those of them that are not confirmed.
+    pub(crate) udp: u32,
+    pub(crate) unconfirmed_udp: u32,
+    /// The slots for answers to datagrams that are scheduled one by one; no more than there may be
+    /// sessions of UDP.
+    pub(crate) answers: HashMap<AnswerKey, u32>,
     /// Sessions whose early data is among the frames that are to be sent.
     pub(crate) opening: Vec<(u32, u32)>,
     /// Sessions that wait for a neighbour's MAC.
@@ -100,6 +110,8 @@ pub(crate) struct Opening {
     pub(crate) ts_in: u32,
     pub(crate) scales: Scales,
     pub(crate) word: Word,
+    /// Only for answers: no packet of the client's leads to it.
+    pub(crate) one_packet: bool,
 }
 
 impl<M: Memory> Engine<M> {
@@ -130,6 +142,9 @@ impl<M: Memory> Engine<M> {
             counters: Counters::new(),
             early_bytes: 0,
             unproven: 0,
+            udp: 0,
+            unconfirmed_udp: 0,
+            answers: HashMap::new(),
             opening: Vec::new(),
             waiting: Vec::new(),
         }
@@ -138,14 +153,16 @@ impl<M: Memory> Engine<M> {
     /// Bytes that the engine keeps for each session, live or not, without early data.
     #[must_use]
     pub const fn bytes_per_session() -> usize {
-        size_of::<Session>() + size_of::<Handshake>() + Wheel::BYTES_PER_TIMER + 16
+        // Half of the sessions at most have an entry in `answers`, whose table is half empty.
+        let answers = size_of::<(AnswerKey, u32)>() + 8;
+        size_of::<Session>() + size_of::<Handshake>() + Wheel::BYTES_PER_TIMER + answers + 16
     }
 
-    /// Where a service is; `None` if there is none of that number.
+    /// How the packet path names a service; `None` if there is none of that number.
     #[must_use]
-    pub fn service_address(&self, service: u32) -> Option<Endpoint> {
+    pub fn service_key(&self, service: u32) -> Option<ServiceKey> {
         let found = self.services.get(service as usize).filter(|found| !found.removed);
-        found.map(|service| service.spec.address)
+        found.map(|service| service.spec.key())
     }
 
     /// What the packet path must know of a service.
@@ -253,6 +270,9 @@ impl<M: Memory> Engine<M> {
             }
             return;
         }
+        if kind == RecordKind::Datagram {
+            return self.handle_datagram(now, header, frame);
+        }
         let Some(packet) = parse(frame) else { return self.count(Counter::RecordInvalid) };
         let arrived = Arrived {
             packet,
@@ -260,10 +280,11 @@ impl<M: Memory> Engine<M> {
             interface: header.interface,
             service: header.service,
             detail: header.detail,
-            found: self.table.find(&packet.tuple),
+            found: self.table.find(Transport::Tcp, &packet.tuple),
         };
         let new = matches!(kind, RecordKind::Accepted | RecordKind::Unproxied);
-        if new && self.service_address(header.service) != Some(packet.tuple.destination) {
+        let service = ServiceKey::tcp(packet.tuple.destination);
+        if new && self.service_key(header.service) != Some(service) {
             // Removed while the record was on its way.
             self.count(Counter::NoDestination);
             if kind == RecordKind::Accepted {
@@ -276,7 +297,7 @@ impl<M: Memory> Engine<M> {
             RecordKind::Embryo | RecordKind::FromClient => self.handle_client(now, &arrived),
             RecordKind::FromRealServer => self.handle_real_server(now, &arrived),
             RecordKind::Unproxied => self.handle_unproxied(now, &arrived),
-            RecordKind::StateChanged => {}
+            RecordKind::StateChanged | RecordKind::Datagram => {}
         }
     }
 
@@ -298,15 +319,19 @@ impl<M: Memory> Engine<M> {
                 self.retire(now, session);
                 continue;
             }
-            let deadline = self.deadline(slot, state);
-            if deadline <= now {
+            let (deadline, pressed) =
+                (self.deadline(session, slot, state), self.pressed_deadline(session));
+            if deadline.min(pressed) <= now {
                 self.count(Counter::Expired);
+                if deadline > now {
+                    self.count(Counter::ExpiredUnconfirmed);
+                }
                 if state == TcpState::Established && self.config.conn_expire_tcp_rst {
                     self.reset_both(session);
                 }
                 self.retire(now, session);
             } else {
-                self.wheel.arm(session, deadline);
+                self.wheel.arm(session, deadline.min(pressed).min(self.next_look(now, session)));
             }
         }
     }
@@ -396,8 +421,8 @@ impl<M: Memory> Engine<M> {
         let real = spec.address;
         match spec.forwarding {
             Forwarding::Nat => {
-                let Some(found) = self.table.find(&Tuple { source: real, destination: client })
-                else {
+                let tuple = Tuple { source: real, destination: client };
+                let Some(found) = self.table.find(Transport::Tcp, &tuple) else {
                     return Ok(client);
                 };
                 let Some(slot) = self.table.slot(found.index) else { return Ok(client) };
@@ -412,15 +437,50 @@ impl<M: Memory> Engine<M> {
                 self.reuse(now, found.index, state);
                 Ok(client)
             }
-            Forwarding::FullNat => {
-                let table = &self.table;
-                let is_free =
-                    |local| table.find(&Tuple { source: real, destination: local }).is_none();
-                let pool = self.services.get(service as usize).and_then(|found| found.spec.pool);
-                let ports = pool.and_then(|pool| self.pools.get_mut(pool));
-                ports.and_then(|ports| ports.allocate(real, is_free)).ok_or(Counter::PortsExhausted)
-            }
+            Forwarding::FullNat => self.local_port(Transport::Tcp, service, real),
         }
+    }
+
+    /// The same for a flow of UDP. One of another service stands in the way until it has expired;
+    /// slots for answers of its own do not, should the service have sent datagrams one by one.
+    pub(crate) fn local_end_udp(
+        &mut self,
+        now: u64,
+        service: u32,
+        spec: &RealServerSpec,
+        client: Endpoint,
+    ) -> Result<Endpoint, Counter> {
+        let real = spec.address;
+        match spec.forwarding {
+            Forwarding::Nat => {
+                let tuple = Tuple { source: real, destination: client };
+                let Some(found) = self.table.find(Transport::Udp, &tuple) else {
+                    return Ok(client);
+                };
+                let session = self.sessions.get(found.index as usize);
+                if session.is_none_or(|own| own.service != service || !own.one_packet) {
+                    return Err(Counter::Conflict);
+                }
+                self.retire(now, found.index);
+                Ok(client)
+            }
+            Forwarding::FullNat => self.local_port(Transport::Udp, service, real),
+        }
+    }
+
+    fn local_port(
+        &mut self,
+        transport: Transport,
+        service: u32,
+        real: Endpoint,
+    ) -> Result<Endpoint, Counter> {
+        let table = &self.table;
+        let is_free =
+            |local| table.find(transport, &Tuple { source: real, destination: local }).is_none();
+        let pool = self.services.get(service as usize).and_then(|found| found.spec.pool);
+        let ports = pool.and_then(|pool| self.pools.get_mut(pool));
+        let free = ports.and_then(|ports| ports.allocate(transport, real, is_free));
+        free.ok_or(Counter::PortsExhausted)
     }
 
     /// Our ISN towards a real server: a clock of 4 microseconds plus a keyed hash of the tuple,
@@ -460,7 +520,7 @@ impl<M: Memory> Engine<M> {
         slot.outbound.begin(now, opening.client_isn.add(1).0);
         slot.word.publish(opening.word.to_bits());
         let (inbound, outbound) = (opening.ends.inbound(), opening.ends.outbound());
-        if !self.table.insert(&inbound, index, Direction::Inbound) {
+        if !opening.one_packet && !self.table.insert(&inbound, index, Direction::Inbound) {
             self.table.release(index, now);
             return Err(Counter::IndexFull);
         }
@@ -470,11 +530,17 @@ impl<M: Memory> Engine<M> {
             return Err(Counter::IndexFull);
         }
         if let Some(session) = self.sessions.get_mut(index as usize) {
-            *session =
-                Session { service: opening.service, server: opening.server, ..Session::default() };
+            *session = Session {
+                service: opening.service,
+                server: opening.server,
+                transport: opening.word.transport(),
+                one_packet: opening.one_packet,
+                ..Session::default()
+            };
+            self.udp += u32::from(session.transport == Transport::Udp);
         }
         self.count_in(index, opening.word.state);
-        self.tally(index, &Totals { connections: 1, ..Totals::default() });
+        self.tally_connection(index);
         self.count(Counter::Opened);
         Ok(index)
     }
@@ -495,16 +561,22 @@ impl<M: Memory> Engine<M> {
         self.count_as(index, Counted::Not);
         self.end_handshake(index);
         self.confirm(index);
+        self.forget_udp(index);
         self.wheel.cancel(index);
         self.table.release(index, now);
     }
 
-    /// A session no longer counts towards the share of services without the proxy.
+    /// A session no longer counts towards the share of services without the proxy, or that of
+    /// unconfirmed UDP.
     fn confirm(&mut self, index: u32) {
         if let Some(session) = self.sessions.get_mut(index as usize)
             && std::mem::take(&mut session.unproven)
         {
-            self.unproven = self.unproven.saturating_sub(1);
+            let share = match session.transport {
+                Transport::Tcp => &mut self.unproven,
+                Transport::Udp => &mut self.unconfirmed_udp,
+            };
+            *share = share.saturating_sub(1);
         }
     }
 
@@ -523,7 +595,7 @@ impl<M: Memory> Engine<M> {
             self.confirm(index);
         }
         self.count_in(index, state);
-        self.wheel.arm(index, now + self.config.timeouts.get(state));
+        self.wheel.arm(index, now + self.timeout(index, state));
     }
 
     /// Whether a session in `state` may make room for a new one of the same tuple.

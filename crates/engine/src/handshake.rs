@@ -5,7 +5,7 @@ use seawall_fastpath::layout::{Ends, NO_SCALE, Scales, ServiceEntry, Word, flag}
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::options::{self, Timestamps};
 use seawall_fastpath::segment::SynOptions;
-use seawall_fastpath::{Direction, TcpState};
+use seawall_fastpath::{Direction, TcpState, Transport};
 use seawall_wire::SeqNumber;
 use seawall_wire::tcp::Flags;
 
@@ -112,8 +112,12 @@ impl<M: Memory> Engine<M> {
         self.say(index, Direction::Inbound, &Says::reset(next));
     }
 
-    /// Resets both ends of an established session, each with the next number it expects.
+    /// Resets both ends of an established session, each with the next number it expects. UDP has
+    /// nothing to say it with.
     pub(crate) fn reset_both(&mut self, index: u32) {
+        if self.table.transport(index) == Transport::Udp {
+            return;
+        }
         self.reset_real_server(index);
         let Some(slot) = self.table.slot(index) else { return };
         let next = SeqNumber(slot.inbound.ack.load());
@@ -162,6 +166,7 @@ impl<M: Memory> Engine<M> {
             ts_in: syn_value.wrapping_sub(options.timestamps.unwrap_or_default().value),
             scales: Scales { client: offer.window_scale, ours, real_server: NO_SCALE },
             word: Word { state: TcpState::SynSent, flags: flag::PROXIED, d: 0 },
+            one_packet: false,
         };
         let index = self.open(now, &opening)?;
         let shift = if offer.window_scale == NO_SCALE { 0 } else { offer.window_scale };

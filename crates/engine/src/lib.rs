@@ -17,6 +17,7 @@
 //! - A slot is filled before its index entries are published, and reused only
 //!   [`GRACE_MS`] after they were removed.
 //! - A session in `SYN_SENT` has a handshake record, and only such a session has one.
+//! - A session of UDP is in `SYN_RECV` or `ESTABLISHED`, and no timer or table of TCP's acts on it.
 //! - Every session is in the timer wheel exactly once.
 //! - No input makes it panic; what it cannot use is counted and dropped.
 
@@ -34,6 +35,7 @@ pub mod scheduler;
 mod send;
 mod store;
 mod table;
+mod udp;
 mod unproxied;
 mod wheel;
 

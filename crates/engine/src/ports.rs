@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use seawall_fastpath::Endpoint;
 use seawall_fastpath::family::Version;
+use seawall_fastpath::{Endpoint, Transport};
 
 use crate::desired::LocalPool;
 
@@ -18,8 +18,8 @@ pub(crate) struct Ports {
     next_port: Vec<u32>,
     /// Real servers towards which nothing was free since the last port was: no search is made
     /// for them, or whoever can open sessions could make each cost [`MAX_TRIES`] look-ups. At
-    /// most as many as there are real servers.
-    exhausted: HashSet<Endpoint>,
+    /// most two for each real server.
+    exhausted: HashSet<(Transport, Endpoint)>,
 }
 
 impl Ports {
@@ -33,15 +33,17 @@ impl Ports {
         self.exhausted.clear();
     }
 
-    /// The next endpoint towards `real` that `is_free`: addresses of its family in turn, on each the
+    /// The next endpoint towards `real` that `is_free` for `transport`, each of which has all ports to
+    /// itself: addresses of its family in turn, on each the
     /// ports in turn, and the next address before giving up. `None` after [`MAX_TRIES`] ports or when
     /// all were tried.
     pub(crate) fn allocate(
         &mut self,
+        transport: Transport,
         real: Endpoint,
         is_free: impl Fn(Endpoint) -> bool,
     ) -> Option<Endpoint> {
-        if self.exhausted.contains(&real) {
+        if self.exhausted.contains(&(transport, real)) {
             return None;
         }
         let count = self.pool.addresses.len();
@@ -67,7 +69,7 @@ impl Ports {
                 }
             }
         }
-        self.exhausted.insert(real);
+        self.exhausted.insert((transport, real));
         None
     }
 }
@@ -76,7 +78,7 @@ impl Ports {
 mod tests {
     use super::Ports;
     use crate::desired::LocalPool;
-    use seawall_fastpath::{Addr, Endpoint};
+    use seawall_fastpath::{Addr, Endpoint, Transport};
     use std::collections::HashSet;
 
     const REAL: Endpoint = Endpoint { address: Addr::v4(99), port: 80 };
@@ -92,16 +94,22 @@ mod tests {
         let mut ports = ports(3, 65_530, 65_535);
         let mut taken = HashSet::new();
         let real = REAL;
-        while let Some(endpoint) = ports.allocate(real, |endpoint| !taken.contains(&endpoint)) {
+        while let Some(endpoint) =
+            ports.allocate(Transport::Tcp, real, |endpoint| !taken.contains(&endpoint))
+        {
             assert!((65_530..=65_535).contains(&endpoint.port));
             assert!(taken.insert(endpoint));
         }
         assert_eq!(taken.len(), 18);
         let freed = *taken.iter().next().unwrap();
         taken.remove(&freed);
-        assert_eq!(ports.allocate(real, |_| panic!("searched again")), None);
+        assert_eq!(ports.allocate(Transport::Tcp, real, |_| panic!("searched again")), None);
+        assert!(ports.allocate(Transport::Udp, real, |_| true).is_some(), "ports of its own");
         ports.port_freed();
-        assert_eq!(ports.allocate(real, |endpoint| !taken.contains(&endpoint)), Some(freed));
+        assert_eq!(
+            ports.allocate(Transport::Tcp, real, |endpoint| !taken.contains(&endpoint)),
+            Some(freed)
+        );
     }
 
     /// SPEC, "Interface": a pool may mix families, and a session takes what leads to its server.
@@ -113,16 +121,18 @@ mod tests {
         let mut ports = Ports::new(LocalPool { addresses, port_min: 5000, port_max: 5000 });
         for family in [v4, v6] {
             let real = Endpoint { address: family[0], port: 80 };
-            let got = [(); 2].map(|()| ports.allocate(real, |_| true).unwrap().address);
+            let got =
+                [(); 2].map(|()| ports.allocate(Transport::Tcp, real, |_| true).unwrap().address);
             assert!(family.iter().all(|address| got.contains(address)), "{got:?}");
-            assert_eq!(ports.allocate(real, |_| false), None);
+            assert_eq!(ports.allocate(Transport::Tcp, real, |_| false), None);
         }
     }
 
     #[test]
     fn addresses_take_turns() {
         let mut ports = ports(2, 5000, 65_535);
-        let got: Vec<_> = (0..4).filter_map(|_| ports.allocate(REAL, |_| true)).collect();
+        let got: Vec<_> =
+            (0..4).filter_map(|_| ports.allocate(Transport::Tcp, REAL, |_| true)).collect();
         let expected = [(1, 5000), (2, 5000), (1, 5001), (2, 5001)];
         assert_eq!(
             got.iter().map(|e| (e.address.as_v4().unwrap(), e.port)).collect::<Vec<_>>(),

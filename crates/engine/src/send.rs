@@ -42,24 +42,36 @@ impl<M: Memory> Engine<M> {
         };
         let memory = self.table.memory();
         let Some(slot) = memory.slots().get(found.index as usize) else { return };
-        let hop = match found.direction {
-            Direction::Inbound => slot.next_hop_in.load(),
-            Direction::Outbound => slot.next_hop_out.load(),
-        };
-        let spliced = memory
+        let sent = memory
             .next_hops()
-            .get(hop as usize)
-            .and_then(|hop| splice(&mut buffer, &packet, found.direction, slot, hop, now).ok());
-        let Some(spliced) = spliced else {
-            self.resolve(hop);
+            .get(slot.next_hop(found.direction) as usize)
+            .and_then(|hop| splice(&mut buffer, &packet, found.direction, slot, hop, now).ok())
+            .map(|spliced| (spliced.interface, spliced.changed.is_some()));
+        self.send_on(now, found, sent, buffer.bytes());
+    }
+
+    /// Sends a packet of a session that has been translated, by that interface, and follows the
+    /// state if it has changed. Without, it could not be: somebody asks for the neighbour, should
+    /// that be why.
+    pub(crate) fn send_on(
+        &mut self,
+        now: u64,
+        found: Found,
+        sent: Option<(u32, bool)>,
+        frame: &[u8],
+    ) {
+        let Some((interface, changed)) = sent else {
+            if let Some(slot) = self.table.slot(found.index) {
+                self.resolve(slot.next_hop(found.direction));
+            }
             return self.count(Counter::PassOnFailed);
         };
-        if self.outbox.push(spliced.interface, buffer.bytes()) {
+        if self.outbox.push(interface, frame) {
             self.count(Counter::PassedOn);
         } else {
             self.count(Counter::PassOnFailed);
         }
-        if spliced.changed.is_some() {
+        if changed {
             self.state_changed(now, found.index);
         }
     }
@@ -78,10 +90,7 @@ impl<M: Memory> Engine<M> {
     pub(crate) fn say(&mut self, index: u32, direction: Direction, says: &Says) -> bool {
         let memory = self.table.memory();
         let Some(slot) = memory.slots().get(index as usize) else { return false };
-        let hop = match direction {
-            Direction::Inbound => slot.next_hop_in.load(),
-            Direction::Outbound => slot.next_hop_out.load(),
-        };
+        let hop = slot.next_hop(direction);
         let Some(hop) = memory.next_hops().get(hop as usize) else { return false };
         let Some(destination) = hop.destination() else { return false };
         let link = Link { source: hop.source(), destination, tags: hop.tags() };
@@ -124,11 +133,15 @@ impl<M: Memory> Engine<M> {
     }
 }
 
-/// `frame` in a buffer with room to grow, and its headers if it is a TCP segment whose lengths
-/// hold.
-pub(crate) fn copy<'b>(bytes: &'b mut [u8], frame: &[u8]) -> Option<(Buffer<'b>, Packet)> {
+/// `frame` in a buffer with room to grow.
+pub(crate) fn buffer<'b>(bytes: &'b mut [u8], frame: &[u8]) -> Option<Buffer<'b>> {
     bytes.get_mut(..frame.len())?.copy_from_slice(frame);
-    let mut buffer = Buffer::new(bytes, frame.len());
+    Some(Buffer::new(bytes, frame.len()))
+}
+
+/// [`buffer`], and the headers of `frame` if it is a TCP segment whose lengths hold.
+pub(crate) fn copy<'b>(bytes: &'b mut [u8], frame: &[u8]) -> Option<(Buffer<'b>, Packet)> {
+    let mut buffer = buffer(bytes, frame)?;
     let packet = packet::parse(&mut buffer, frame.len())?;
     Some((buffer, packet))
 }

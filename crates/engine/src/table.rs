@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use seawall_fastpath::layout::{Bucket, Entry, Settings, Slot, first_bucket, second_bucket, tag};
 use seawall_fastpath::native::Memory;
-use seawall_fastpath::{Direction, Hit, Sessions, Tuple, find};
+use seawall_fastpath::{Direction, Hit, Sessions, Transport, Tuple, find};
 
 /// How long a slot rests between its last index entry and its next use, in milliseconds. An XDP
 /// program that still holds it is done within microseconds; records that name it are told apart
@@ -80,18 +80,18 @@ impl<M: Memory> Table<M> {
         }
     }
 
-    /// The session that `tuple` belongs to.
-    pub(crate) fn find(&self, tuple: &Tuple) -> Option<Found> {
-        let hash = self.hash(tuple);
+    /// The session that a packet of `transport` and `tuple` belongs to.
+    pub(crate) fn find(&self, transport: Transport, tuple: &Tuple) -> Option<Found> {
+        let hash = self.hash(transport, tuple);
         let view = View(&self.memory);
-        let hit: Option<Hit<'_>> = find(&view, self.settings(), tuple, hash);
+        let hit: Option<Hit<'_>> = find(&view, self.settings(), transport, tuple, hash);
         hit.map(|hit| Found { index: hit.index, direction: hit.direction })
     }
 
-    /// Publishes that `tuple` leads to slot `index`: into the emptier of its two buckets, or
-    /// the stash. Says whether there was room.
+    /// Publishes that `tuple`, of the transport that its word says, leads to slot `index`: into the
+    /// emptier of its two buckets, or the stash. Says whether there was room.
     pub(crate) fn insert(&self, tuple: &Tuple, index: u32, direction: Direction) -> bool {
-        let hash = self.hash(tuple);
+        let hash = self.hash(self.transport(index), tuple);
         let entry = Entry { tag: tag(hash), direction, slot: index }.to_bits();
         let mask = self.settings().bucket_mask.load();
         let (first, second) = (first_bucket(hash, mask), second_bucket(hash, mask));
@@ -111,7 +111,7 @@ impl<M: Memory> Table<M> {
 
     /// Takes back what [`Table::insert`] published.
     pub(crate) fn remove(&self, tuple: &Tuple, index: u32, direction: Direction) {
-        let hash = self.hash(tuple);
+        let hash = self.hash(self.transport(index), tuple);
         let entry = Entry { tag: tag(hash), direction, slot: index }.to_bits();
         let mask = self.settings().bucket_mask.load();
         if self.take(first_bucket(hash, mask), entry) || self.take(second_bucket(hash, mask), entry)
@@ -123,8 +123,13 @@ impl<M: Memory> Table<M> {
         }
     }
 
-    fn hash(&self, tuple: &Tuple) -> u64 {
-        tuple.hash(self.settings().index_key.get())
+    /// What carries the session in a slot, while it has one.
+    pub(crate) fn transport(&self, index: u32) -> Transport {
+        self.slot(index).map_or(Transport::Tcp, |slot| slot.state().transport())
+    }
+
+    fn hash(&self, transport: Transport, tuple: &Tuple) -> u64 {
+        tuple.hash(transport, self.settings().index_key.get())
     }
 
     fn bucket(&self, index: u32) -> Option<&Bucket> {
@@ -152,7 +157,7 @@ mod tests {
     use super::{GRACE_MS, Table};
     use seawall_fastpath::layout::Ends;
     use seawall_fastpath::native::{Memory, NativeMemory};
-    use seawall_fastpath::{Addr, Direction, Endpoint};
+    use seawall_fastpath::{Addr, Direction, Endpoint, Transport};
 
     fn ends(number: u32) -> Ends {
         let end = |address, port| Endpoint { address: Addr::v4(address), port };
@@ -177,12 +182,15 @@ mod tests {
         }
         assert_eq!(table.allocate(0), None);
         for number in 0..SESSIONS {
-            let found = table.find(&ends(number).inbound()).expect("inserted");
+            let found = table.find(Transport::Tcp, &ends(number).inbound()).expect("inserted");
             assert_eq!(table.slot(found.index).unwrap().ends(), ends(number));
-            assert_eq!(table.find(&ends(number).outbound()).unwrap().index, found.index);
+            assert_eq!(
+                table.find(Transport::Tcp, &ends(number).outbound()).unwrap().index,
+                found.index
+            );
             table.remove(&ends(number).inbound(), found.index, Direction::Inbound);
             table.remove(&ends(number).outbound(), found.index, Direction::Outbound);
-            assert_eq!(table.find(&ends(number).inbound()), None);
+            assert_eq!(table.find(Transport::Tcp, &ends(number).inbound()), None);
             table.release(found.index, 5);
         }
         let left = table.memory().index().iter().flat_map(|bucket| &bucket.entries);
@@ -208,7 +216,7 @@ mod tests {
         assert_eq!((placed.len(), table.settings().stashed.load()), (16, 8));
         for number in &placed {
             table.slot(index).unwrap().set_ends(&ends(*number));
-            assert!(table.find(&ends(*number).inbound()).is_some());
+            assert!(table.find(Transport::Tcp, &ends(*number).inbound()).is_some());
         }
         for number in placed {
             table.remove(&ends(number).inbound(), index, Direction::Inbound);

@@ -89,6 +89,7 @@ impl<M: Memory> Engine<M> {
                 ts_in,
                 scales: Scales { client: scale, ours: scale, real_server: scale },
                 word: Word { state: TcpState::SynRecv, flags, d: 0 },
+                one_packet: false,
             },
         )?;
         if let Some(session) = self.sessions.get_mut(index as usize) {

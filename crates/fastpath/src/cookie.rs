@@ -19,10 +19,10 @@
 
 use seawall_wire::SeqNumber;
 
-use crate::Tuple;
 use crate::family::{Family, V4, V6, Version};
 use crate::layout::{COOKIE_KEYS, NO_SCALE, Settings};
 use crate::options::Timestamps;
+use crate::{Transport, Tuple};
 
 /// How long an epoch lasts, in milliseconds; a cookie lives for one to two.
 pub const EPOCH_MS: u64 = 64_000;
@@ -149,7 +149,7 @@ fn mac(settings: &Settings, tuple: &Tuple, claim: Claim, epoch: u32) -> u32 {
 #[inline(always)]
 #[must_use]
 pub fn clock(settings: &Settings, tuple: &Tuple, now: u64) -> u32 {
-    let origin = tuple.hash(settings.timestamp_key.get()) as u32;
+    let origin = tuple.hash(Transport::Tcp, settings.timestamp_key.get()) as u32;
     (now.wrapping_add(settings.timestamp_offset.load()) as u32).wrapping_add(origin)
 }
 

@@ -1,8 +1,8 @@
-//! What a segment of a session needs beyond the ordinary: a program of its own in the kernel, by
-//! tail call, so that the ordinary path is neither larger nor slower for it.
+//! What is not TCP, and what a segment of a session needs beyond the ordinary: a program of its own
+//! in the kernel, by tail call, so that the ordinary path is neither larger nor slower for it.
 //!
-//! [`crate::process_as`] sends a frame here when it has decided that the segment goes on, but
-//! cannot go the ordinary way; nothing in the frame has changed. Here the session is looked up
+//! [`crate::process_as`] sends a frame here when it is not TCP, or when it has decided that the segment
+//! goes on, but cannot go the ordinary way; nothing in the frame has changed. Here the session is looked up
 //! again, and what it may have become meanwhile holds.
 
 use seawall_wire::ipv4::Protocol;
@@ -11,9 +11,10 @@ use crate::decision::Decision;
 use crate::family::{Family, Shape};
 use crate::layout::{Settings, Slot};
 use crate::packet::{Network, Packet};
+use crate::process::decide_rest;
 use crate::tables::{Tables, find};
 use crate::too_big::{self, Limit};
-use crate::{Addr, Direction, Frame, Reason, Verdict};
+use crate::{Addr, Direction, Frame, Reason, Transport, Tuple, Verdict};
 
 /// Decides about the frame, of version `V`, for which [`crate::process_as`] gave no verdict;
 /// changes it accordingly, and counts the one reason.
@@ -37,15 +38,16 @@ fn decide<V: Family, F: Frame, T: Tables>(frame: &mut F, ingress: u32, tables: &
     const LOST: Decision = Decision::drop(Reason::NotSetUp);
     let Some(network) = Network::read::<V, F>(frame) else { return LOST };
     let Some(settings) = tables.settings() else { return LOST };
-    if network.ip.protocol != Protocol::TCP || network.ip.shape != Shape::Whole {
-        return LOST;
+    if network.ip.protocol != Protocol::TCP || network.ip.shape == Shape::Fragment {
+        return decide_rest::<V, F, T>(frame, &network, ingress, settings, tables);
     }
     let packet = match network.segment::<V, F>(frame) {
         Ok(packet) => packet,
         Err(reason) => return Decision::drop(reason),
     };
-    let hash = packet.tuple.hash(settings.index_key.get());
-    let (index, direction) = match find(tables, settings, &packet.tuple, hash) {
+    let hash = packet.tuple.hash(Transport::Tcp, settings.index_key.get());
+    let found = find(tables, settings, Transport::Tcp, &packet.tuple, hash);
+    let (index, direction) = match found {
         Some(hit) => (hit.index, hit.direction),
         None => return Decision::drop(Reason::TcpDrop),
     };
@@ -69,23 +71,19 @@ fn too_big<V: Family, F: Frame, T: Tables>(
     ingress: u32,
     tables: &T,
 ) -> Decision {
-    let hop = match direction {
-        Direction::Inbound => slot.next_hop_in.load(),
-        Direction::Outbound => slot.next_hop_out.load(),
-    };
-    let Some(next_hop) = tables.next_hop(hop) else {
+    let Some(next_hop) = tables.next_hop(slot.next_hop(direction)) else {
         return Decision::drop(Reason::NextHopMissing);
     };
-    let limit = Limit { mtu: next_hop.mtu.load(), from: ours(packet, direction, slot) };
+    let limit = Limit { mtu: next_hop.mtu.load(), from: ours(&packet.tuple, direction, slot) };
     too_big::answer::<V, F>(frame, network, limit, settings, ingress, tables.now())
 }
 
-/// The address of ours that a segment was sent to, or that its sender knows behind it: under NAT
-/// the real server's segments are for the client.
+/// The address of ours that a packet was sent to, or that its sender knows behind it: under NAT
+/// the real server's packets are for the client.
 #[inline(always)]
-fn ours(packet: &Packet, direction: Direction, slot: &Slot) -> Addr {
+pub(crate) fn ours(tuple: &Tuple, direction: Direction, slot: &Slot) -> Addr {
     let to = slot.translated(Direction::Outbound);
-    let sent_to = packet.tuple.destination.address;
+    let sent_to = tuple.destination.address;
     match direction {
         Direction::Outbound if to.destination.address == sent_to => to.source.address,
         Direction::Inbound | Direction::Outbound => sent_to,

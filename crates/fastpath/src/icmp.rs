@@ -3,11 +3,13 @@
 //! (IPVS: `ip_vs_nat_icmp`; RFC 5508, section 4).
 //!
 //! Anybody can send these, so they are held against the session first (RFC 5927, section 4.1): the
-//! quoted sequence number must be one that may be in flight.
+//! quoted sequence number must be one that may be in flight. A datagram has none: an error about one
+//! need only name a session, as with IPVS, and is no more than an error to whom it reaches.
 
 use seawall_wire::checksum::Update;
 use seawall_wire::icmp::{self, Kind};
 use seawall_wire::ipv4::Protocol;
+use seawall_wire::udp::update_checksum;
 use seawall_wire::{Bytes, SeqNumber, tcp};
 
 use crate::decision::Decision;
@@ -16,18 +18,21 @@ use crate::layout::{Settings, Slot, Word};
 use crate::packet::Network;
 use crate::tables::{Hit, Tables, find};
 use crate::translate::{onward, relink};
-use crate::{Direction, Endpoint, Frame, Reason, TcpState, Tuple};
+use crate::{Direction, Endpoint, Frame, Reason, TcpState, Transport, Tuple};
 
 /// How far behind the last acknowledgment a quoted segment may be: acknowledged since.
 const SLACK: u32 = 0xffff;
 
-/// The packet that an error quotes: the IP header, and what RFC 792 promises of TCP's.
+/// The packet that an error quotes: the IP header, and the eight bytes that RFC 792 promises of what
+/// follows.
 #[derive(Clone, Copy)]
 struct Quoted {
     ip: Ip,
+    transport: Transport,
     /// Ports, the sender's first.
     ports: u32,
-    seq: SeqNumber,
+    /// The sequence number of a segment; length and checksum of a datagram.
+    second: u32,
     l3: usize,
     l4: usize,
 }
@@ -37,16 +42,21 @@ impl Quoted {
     fn read<V: Family, F: Frame>(frame: &mut F, network: &Network) -> Option<Self> {
         let l3 = network.l3 + V::HEADER_LEN + icmp::HEADER_LEN;
         let ip = V::read(frame, l3)?;
-        if ip.protocol != Protocol::TCP || ip.shape != Shape::Whole {
+        let transport = match ip.protocol {
+            Protocol::TCP => Transport::Tcp,
+            Protocol::UDP => Transport::Udp,
+            _ => return None,
+        };
+        if ip.shape != Shape::Whole {
             return None;
         }
         let l4 = l3 + V::HEADER_LEN;
         let bytes = frame.window::<8>(l4)?;
-        let (ports, seq) = (bytes.u32(0), SeqNumber(bytes.u32(4)));
-        Some(Self { ip, ports, seq, l3, l4 })
+        let (ports, second) = (bytes.u32(0), bytes.u32(4));
+        Some(Self { ip, transport, ports, second, l3, l4 })
     }
 
-    /// The tuple of segments that go the way the error goes.
+    /// The tuple of packets that go the way the error goes.
     #[inline(always)]
     const fn answered(&self) -> Tuple {
         Tuple {
@@ -76,10 +86,9 @@ pub(crate) fn decide<V: Family, F: Frame, T: Tables>(
         return PASS;
     }
     let tuple = quoted.answered();
-    let hash = tuple.hash(settings.index_key.get());
-    let Some(Hit { index, direction, .. }) = find(tables, settings, &tuple, hash) else {
-        return PASS;
-    };
+    let hash = tuple.hash(quoted.transport, settings.index_key.get());
+    let found = find(tables, settings, quoted.transport, &tuple, hash);
+    let Some(Hit { index, direction, .. }) = found else { return PASS };
     let Some(slot) = tables.slot(index) else { return PASS };
     let word = slot.state();
     if word.state == TcpState::None || word.state == TcpState::SynSent {
@@ -109,8 +118,7 @@ pub(crate) fn decide<V: Family, F: Frame, T: Tables>(
     }
 }
 
-/// Makes an error about a segment of one side of a session one about the same segment of the
-/// other.
+/// Makes an error about a packet of one side of a session one about the same packet of the other.
 #[inline(always)]
 fn translate<V: Family, F: Frame>(
     frame: &mut F,
@@ -123,13 +131,15 @@ fn translate<V: Family, F: Frame>(
     let f = slot.f.load();
     // The quoted segment goes the other way; its numbers are translated back. What was
     // acknowledged is known as the client counts.
+    let seq = SeqNumber(quoted.second);
+    let is_tcp = matches!(quoted.transport, Transport::Tcp);
     let (seq, ack_add, as_the_client_counts) = match direction {
-        Direction::Inbound => (quoted.seq.sub(word.d), f, quoted.seq),
-        Direction::Outbound => (quoted.seq.sub(f), word.d, quoted.seq.sub(f)),
+        Direction::Inbound => (seq.sub(word.d), f, seq),
+        Direction::Outbound => (seq.sub(f), word.d, seq.sub(f)),
     };
     let flow = slot.flow(direction);
     let reach = flow.window.load().wrapping_add(SLACK);
-    if as_the_client_counts.since(SeqNumber(flow.ack.load()).sub(SLACK)) > reach {
+    if is_tcp && as_the_client_counts.since(SeqNumber(flow.ack.load()).sub(SLACK)) > reach {
         return Err(Reason::IcmpInvalid);
     }
 
@@ -152,18 +162,25 @@ fn translate<V: Family, F: Frame>(
         return Err(Reason::NotSetUp);
     }
     let ports = to.ports().rotate_left(16);
+    let second = if is_tcp {
+        seq.0
+    } else {
+        let update = V::update(Update::new(), &quoted.ip, &packet).dword(quoted.ports, ports);
+        let checksum = update_checksum(quoted.second as u16, update);
+        quoted.second & 0xffff_0000 | checksum as u32
+    };
     let update = V::update_message(Update::new(), &network.ip, &message);
     let update = V::update_quoted(update, &quoted.ip, &packet)
         .dword(quoted.ports, ports)
-        .dword(quoted.seq.0, seq.0);
+        .dword(quoted.second, second);
     let Some(()) = frame.window::<8>(quoted.l4).map(|mut bytes| {
         bytes.set_u32(0, ports);
-        bytes.set_u32(4, seq.0);
+        bytes.set_u32(4, second);
     }) else {
         return Err(Reason::IcmpInvalid);
     };
     // Most routers quote more (RFC 1812, section 4.3.2.3), and then all of it fits.
-    let whole = quoted.l4 + tcp::HEADER_LEN <= network.l3 + network.ip.len as usize;
+    let whole = is_tcp && quoted.l4 + tcp::HEADER_LEN <= network.l3 + network.ip.len as usize;
     let update = if whole {
         let rest = frame.window::<12>(quoted.l4 + 8).map(|mut bytes| {
             let (ack, checksum) = (bytes.u32(0), bytes.u16(8));
@@ -171,7 +188,7 @@ fn translate<V: Family, F: Frame>(
             let new_ack = if has_ack { ack.wrapping_add(ack_add) } else { ack };
             let new_checksum = V::update(Update::new(), &quoted.ip, &packet)
                 .dword(quoted.ports, ports)
-                .dword(quoted.seq.0, seq.0)
+                .dword(quoted.second, second)
                 .dword(ack, new_ack)
                 .apply(checksum);
             bytes.set_u32(0, new_ack);

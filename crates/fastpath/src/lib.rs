@@ -7,8 +7,8 @@
 //! bounded by constants.
 //!
 //! Order of reading: [`process`] decides, [`packet`] parses, [`cookie`] makes and checks ISNs,
-//! [`synack`] answers a SYN, [`translate`] splices, `icmp` does so for errors, [`segment`] writes
-//! segments of our own, [`too_big`] errors of our own, [`detour_as`] does what is rare, [`family`] is the IP version as a type, [`layout`] is the memory shared with user space, [`Reason`] names every outcome.
+//! [`synack`] answers a SYN, [`translate`] splices, [`datagram`] does so for UDP and `icmp` for errors, [`segment`] writes
+//! segments of our own, [`too_big`] errors of our own, [`detour_as`] does what is not TCP or is rare, [`family`] is the IP version as a type, [`layout`] is the memory shared with user space, [`Reason`] names every outcome.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 #![cfg_attr(target_arch = "bpf", allow(internal_features))]
@@ -18,6 +18,7 @@ extern crate alloc;
 
 pub mod cell;
 pub mod cookie;
+pub mod datagram;
 mod decision;
 mod detour;
 pub mod embryo;
@@ -50,7 +51,7 @@ pub use process::{process, process_as};
 pub use reason::{Outcome, Reason};
 pub use state::{Direction, Event, STATES, TcpState};
 pub use tables::{Hit, Ring, Sessions, Tables, find};
-pub use tuple::{Addr, Endpoint, Tuple};
+pub use tuple::{Addr, Endpoint, Transport, Tuple};
 
 /// What becomes of a frame. Each comes with the one [`Reason`] that is counted for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

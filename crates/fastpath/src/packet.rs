@@ -1,5 +1,6 @@
 //! From a frame to the headers that the decision needs.
 
+use seawall_wire::ipv4::Protocol;
 use seawall_wire::tcp;
 
 use crate::family::{Family, Ip, Shape, V4, V6, Version};
@@ -59,6 +60,13 @@ impl Network {
         let l3 = link.l3(frame);
         let ip = V::read(frame, l3)?;
         Some(Self { link, ip, l3 })
+    }
+
+    /// Whether it is a datagram of UDP in one piece.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_udp(&self) -> bool {
+        self.ip.protocol == Protocol::UDP && self.ip.shape == Shape::Whole
     }
 
     /// Reads the TCP header behind these headers.
@@ -184,9 +192,5 @@ pub fn parse<F: Frame>(frame: &mut F, len: usize) -> Option<Packet> {
 
 fn segment<V: Family, F: Frame>(frame: &mut F) -> Option<Packet> {
     let network = Network::read::<V, F>(frame)?;
-    if network.ip.protocol == seawall_wire::ipv4::Protocol::TCP {
-        network.segment::<V, F>(frame).ok()
-    } else {
-        None
-    }
+    if network.ip.protocol == Protocol::TCP { network.segment::<V, F>(frame).ok() } else { None }
 }

@@ -14,8 +14,8 @@ use crate::packet::{self, Network, Packet};
 use crate::plan::{self, Owner, Plan};
 use crate::splice::{self, splice_as};
 use crate::tables::{Ring, Tables, find};
-use crate::{Direction, Frame, Reason, TcpState, Verdict};
-use crate::{cookie, detour, icmp, options, storm, synack};
+use crate::{Direction, Endpoint, Frame, Reason, TcpState, Transport, Verdict};
+use crate::{cookie, datagram, detour, icmp, options, storm, synack};
 
 /// Decides about the frame that came in on interface `ingress`, changes it accordingly, and
 /// counts the one reason.
@@ -54,23 +54,39 @@ fn decide<V: Family, F: Frame, T: Tables>(frame: &mut F, ingress: u32, tables: &
     };
     let Some(settings) = tables.settings() else { return Decision::pass(Reason::PassNotOurs) };
     let ip = &network.ip;
-    if ip.protocol == Protocol::TCP && ip.shape != Shape::Fragment {
-        return match network.segment::<V, F>(frame) {
-            Ok(packet) => decide_tcp::<V, F, T>(frame, &packet, ingress, settings, tables),
-            Err(fault) => match tables.address(&AddressKey(ip.destination)) {
-                Some(_) => Decision::drop(fault),
-                None => Decision::pass(Reason::PassNotOurs),
-            },
-        };
+    if ip.protocol != Protocol::TCP || ip.shape == Shape::Fragment {
+        return Decision::detour();
+    }
+    match network.segment::<V, F>(frame) {
+        Ok(packet) => decide_tcp::<V, F, T>(frame, &packet, ingress, settings, tables),
+        Err(fault) => match tables.address(&AddressKey(ip.destination)) {
+            Some(_) => Decision::drop(fault),
+            None => Decision::pass(Reason::PassNotOurs),
+        },
+    }
+}
+
+/// What is not TCP in one piece: behind the detour, so that TCP does not pay for it.
+#[inline(always)]
+pub(crate) fn decide_rest<V: Family, F: Frame, T: Tables>(
+    frame: &mut F,
+    network: &Network,
+    ingress: u32,
+    settings: &Settings,
+    tables: &T,
+) -> Decision {
+    let ip = &network.ip;
+    if network.is_udp() {
+        return datagram::decide::<V, F, T>(frame, network, ingress, settings, tables);
     }
     if ip.protocol == V::ICMP && ip.shape != Shape::Fragment {
-        return icmp::decide::<V, F, T>(frame, &network, ingress, settings, tables);
+        return icmp::decide::<V, F, T>(frame, network, ingress, settings, tables);
     }
     decide_other::<V, T>(ip, settings, tables)
 }
 
-/// Packets that are neither whole TCP segments nor control messages: only the flood policy
-/// concerns them (SPEC B2).
+/// Packets that are neither whole TCP segments or datagrams nor control messages: only the flood
+/// policy concerns them (SPEC B2).
 #[inline(always)]
 fn decide_other<V: Family, T: Tables>(ip: &Ip, settings: &Settings, tables: &T) -> Decision {
     let Some(address) = tables.address(&AddressKey(ip.destination)) else {
@@ -112,10 +128,10 @@ fn decide_tcp<V: Family, F: Frame, T: Tables>(
     tables: &T,
 ) -> Decision {
     let service = tables.service(&ServiceKey::tcp(packet.tuple.destination));
-    let hash = packet.tuple.hash(settings.index_key.get());
-    let owner = Owner::new(service, find(tables, settings, &packet.tuple, hash));
+    let hash = packet.tuple.hash(Transport::Tcp, settings.index_key.get());
+    let owner = Owner::new(service, find(tables, settings, Transport::Tcp, &packet.tuple, hash));
     if !owner.is_service && !owner.is_session() {
-        return decide_stray(packet, tables);
+        return decide_stray(packet.tuple.destination, tables);
     }
     if let Err(reason) = packet.check::<V, F>(frame, tables.interface(ingress)) {
         return Decision::drop(reason);
@@ -170,11 +186,10 @@ fn decide_tcp<V: Family, F: Frame, T: Tables>(
     }
 }
 
-/// TCP that is for no service and no session: dropped on the ports that sessions use on a local
+/// What is for no service and no session: dropped on the ports that sessions use on a local
 /// address, and nobody's business otherwise.
 #[inline(always)]
-fn decide_stray<T: Tables>(packet: &Packet, tables: &T) -> Decision {
-    let destination = packet.tuple.destination;
+pub(crate) fn decide_stray<T: Tables>(destination: Endpoint, tables: &T) -> Decision {
     match tables.address(&AddressKey(destination.address)) {
         Some(entry)
             if entry.flags & AddressEntry::LOCAL != 0
@@ -250,16 +265,17 @@ fn answer<V: Family, F: Frame>(
     }
 }
 
-struct Record {
-    kind: RecordKind,
-    ingress: u32,
-    owner: Owner,
-    detail: u32,
-    now: u64,
+/// What goes up a ring, but for the frame.
+pub(crate) struct Record {
+    pub(crate) kind: RecordKind,
+    pub(crate) ingress: u32,
+    pub(crate) owner: Owner,
+    pub(crate) detail: u32,
+    pub(crate) now: u64,
 }
 
 #[inline(always)]
-fn punt<F: Frame, T: Tables>(
+pub(crate) fn punt<F: Frame, T: Tables>(
     frame: &mut F,
     settings: &Settings,
     tables: &T,
@@ -267,6 +283,7 @@ fn punt<F: Frame, T: Tables>(
 ) -> Decision {
     let (ring, reason, full) = match record.kind {
         RecordKind::Unproxied => (Ring::Unproven, Reason::PuntUnproxied, Reason::RingFullUnproven),
+        RecordKind::Datagram => (Ring::Unproven, Reason::PuntDatagram, Reason::RingFullUnproven),
         RecordKind::Accepted => (Ring::Proven, Reason::Accepted, Reason::RingFullProven),
         RecordKind::Embryo => (Ring::Proven, Reason::Embryo, Reason::RingFullProven),
         RecordKind::FromClient => (Ring::Proven, Reason::PuntClient, Reason::RingFullProven),
@@ -275,7 +292,10 @@ fn punt<F: Frame, T: Tables>(
         }
     };
     let new = match record.kind {
-        RecordKind::Unproxied | RecordKind::Accepted | RecordKind::Embryo => true,
+        RecordKind::Unproxied
+        | RecordKind::Datagram
+        | RecordKind::Accepted
+        | RecordKind::Embryo => true,
         RecordKind::FromClient | RecordKind::FromRealServer | RecordKind::StateChanged => false,
     };
     if new && !heart_beats(settings, record.now) {
@@ -364,14 +384,14 @@ fn close<F: Frame, T: Tables>(
 }
 
 /// A state that a session has just taken.
-struct Change<'a> {
-    slot: &'a Slot,
-    index: u32,
-    state: TcpState,
+pub(crate) struct Change<'a> {
+    pub(crate) slot: &'a Slot,
+    pub(crate) index: u32,
+    pub(crate) state: TcpState,
 }
 
 #[inline(always)]
-fn tell<F: Frame, T: Tables>(
+pub(crate) fn tell<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
     ingress: u32,

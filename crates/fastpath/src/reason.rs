@@ -78,9 +78,9 @@ counters! {
     Embryo, Served, "synproxy_early_segment",
         "A segment that followed an accepted ACK closely went to the engine.", "";
     ForwardIn, Served, "forward_in",
-        "A segment of a session was translated and sent to the real server.", "";
+        "A packet of a session was translated and sent to the real server.", "";
     ForwardOut, Served, "forward_out",
-        "A segment of a session was translated and sent to the client.", "";
+        "A packet of a session was translated and sent to the client.", "";
     IcmpIn, Served, "icmp_in",
         "An ICMP error about a session was translated and sent to the real server.", "";
     IcmpOut, Served, "icmp_out",
@@ -93,6 +93,8 @@ counters! {
         "A real server's segment went to the engine: its handshake, or a SYN/ACK sent again.", "";
     PuntUnproxied, Served, "punt_new",
         "A SYN to a service without the proxy went to the engine.", "";
+    PuntDatagram, Served, "punt_new_udp",
+        "A datagram to a UDP service that belongs to no session went to the engine.", "";
     BadAck, Dropped, "synproxy_bad_ack",
         "An ACK without a session whose cookie is wrong or too old.",
         "Many at a steady rate are an ACK flood, and nothing need be done. A few after a restart are handshakes begun before it.";
@@ -102,7 +104,7 @@ counters! {
         "A SYN to a service none of whose real servers takes connections.",
         "Give a real server of the service a weight above 0.";
     NoDestinationUnproxied, Dropped, "no_dest",
-        "A SYN to a service without the proxy none of whose real servers takes connections.",
+        "A SYN to a service without the proxy, or a datagram to a UDP service, none of whose real servers takes connections.",
         "Give a real server of the service a weight above 0.";
     SynMalformed, Dropped, "synproxy_syn_malformed",
         "A SYN to a proxied service whose TCP options run over the header or have a wrong length.", "";
@@ -116,7 +118,7 @@ counters! {
     AckStorm, Dropped, "synproxy_ackstorm",
         "A bare ACK of a loop in which both sides repeat themselves; dropping it ends the loop.", "";
     NoServer, Dropped, "conn_nodest",
-        "A client's segment on a session whose real server has been removed.",
+        "A client's packet on a session whose real server has been removed.",
         "Quiesce a real server with weight 0 before its removal, or set `expire_nodest_conn`.";
     RsForgot, Dropped, "synproxy_rs_forgot",
         "A real server refused a SYN on an established session that it had lost; the session was closed, and the client's next SYN starts anew.", "";
@@ -126,8 +128,13 @@ counters! {
         "TCP to a service that is neither a SYN nor an ACK and belongs to no session: ACK, FIN, RST and SYN/ACK floods, or segments of a session that has expired.",
         "If real clients are hit, raise the timeout of the state in which their sessions expire.";
     UdpDrop, Dropped, "defence_udp_drop",
-        "UDP to a VIP without a UDP service on that port.",
+        "UDP to a VIP without a UDP service on that port, or with IP options.",
         "If the VIP serves UDP itself, set `defence_udp_drop = false` under [policy].";
+    UdpMalformed, Dropped, "udp_header_malformed",
+        "A UDP header whose length contradicts the packet.", "";
+    UdpChecksumMissing, Dropped, "udp6_checksum_missing",
+        "UDP over IPv6 without a checksum, which receivers must not take.",
+        "Look for a tunnel that leaves the checksum out (RFC 6936); it cannot be balanced.";
     FragmentDrop, Dropped, "defence_ip_frag_drop",
         "A fragment of TCP, UDP or ICMP to a VIP or a local address.",
         "If clients fragment for good reason, set `defence_ip_frag_drop = false` under [policy].";
@@ -151,16 +158,16 @@ counters! {
         "For a service or a session, but the frame is addressed to another host.",
         "A promiscuous interface or a flooding switch; a VRRP backup sees these.";
     LocalNoSession, Dropped, "local_no_session",
-        "To a port of a local address that no session uses: late segments of a real server.", "";
+        "To a port of a local address that no session uses: late packets of a real server.", "";
     HeartbeatStale, Dropped, "heartbeat_stale",
-        "An ACK that completes a handshake, or a SYN to a service without the proxy, while the daemon is gone or stuck; established sessions go on.",
+        "An ACK that completes a handshake, a SYN to a service without the proxy or the first datagram of a UDP session, while the daemon is gone or stuck; established sessions go on.",
         "Start the daemon again, or see why it does not answer.";
     RingFullProven, Dropped, "ring_full_proven",
         "The ring for proven traffic was full.",
         "The engine cannot keep up with new connections; give the daemon more CPU time.";
     RingFullUnproven, Dropped, "ring_full_unproven",
-        "The ring for services without the proxy was full, as under a SYN flood.",
-        "Set `synproxy = \"on\"` for the service under attack.";
+        "The ring for services without the proxy and for UDP was full, as under a flood.",
+        "Set `synproxy = \"on\"` for the TCP service under attack.";
     PuntLimited, Dropped, "punt_limited",
         "More frames than one client may send to the engine before its handshake is done.", "";
     NextHopMissing, Dropped, "next_hop_missing",

@@ -63,9 +63,7 @@ pub fn splice_as<V: Family, F: Frame>(
 #[inline(always)]
 fn record(packet: &Packet, direction: Direction, slot: &Slot, now: u64) {
     let flow = slot.flow(direction);
-    flow.packets.store(flow.packets.load().wrapping_add(1));
-    flow.bytes.store(flow.bytes.load().wrapping_add(packet.ip.len as u64));
-    flow.last_seen.store(now);
+    flow.count(packet.ip.len, now);
     if packet.tcp.flags.contains(Flags::ACK) && !packet.tcp.flags.contains(Flags::RST) {
         let ack = match direction {
             Direction::Inbound => packet.tcp.ack,

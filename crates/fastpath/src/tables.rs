@@ -5,7 +5,7 @@ use crate::layout::{
     RecordHeader, ServiceEntry, ServiceKey, Settings, Slot, first_bucket, second_bucket, tag,
 };
 use crate::state::Direction;
-use crate::tuple::Tuple;
+use crate::tuple::{Transport, Tuple};
 use crate::{Frame, Reason};
 
 /// The sessions and their index.
@@ -44,40 +44,41 @@ pub trait Tables: Sessions {
 pub enum Ring {
     /// Clients with a valid cookie, and both sides of sessions.
     Proven,
-    /// Services without the proxy: anybody can fill it.
+    /// Services without the proxy, and UDP: anybody can fill it.
     Unproven,
 }
 
-/// A session that a segment belongs to.
+/// A session that a packet belongs to.
 #[derive(Clone, Copy)]
 pub struct Hit<'a> {
     /// Its slot.
     pub slot: &'a Slot,
     /// The number of the slot.
     pub index: u32,
-    /// Which way the segment goes.
+    /// Which way the packet goes.
     pub direction: Direction,
 }
 
-/// Finds the session that a segment of `tuple`, whose hash is `hash`, belongs to: two buckets,
-/// and the stash while something is in it.
+/// Finds the session that a packet of `transport` and `tuple`, whose hash is `hash`, belongs to:
+/// two buckets, and the stash while something is in it.
 #[inline(always)]
 pub fn find<'a, T: Sessions>(
     tables: &'a T,
     settings: &Settings,
+    transport: Transport,
     tuple: &Tuple,
     hash: u64,
 ) -> Option<Hit<'a>> {
     let mask = settings.bucket_mask.load();
     let first = first_bucket(hash, mask);
-    if let Some(hit) = find_in(tables, first, tuple, hash) {
+    if let Some(hit) = find_in(tables, first, transport, tuple, hash) {
         return Some(hit);
     }
-    if let Some(hit) = find_in(tables, second_bucket(hash, mask), tuple, hash) {
+    if let Some(hit) = find_in(tables, second_bucket(hash, mask), transport, tuple, hash) {
         return Some(hit);
     }
     if settings.stashed.load() != 0 {
-        return find_in(tables, mask.wrapping_add(1), tuple, hash);
+        return find_in(tables, mask.wrapping_add(1), transport, tuple, hash);
     }
     None
 }
@@ -86,6 +87,7 @@ pub fn find<'a, T: Sessions>(
 fn find_in<'a, T: Sessions>(
     tables: &'a T,
     bucket: u32,
+    transport: Transport,
     tuple: &Tuple,
     hash: u64,
 ) -> Option<Hit<'a>> {
@@ -100,7 +102,7 @@ fn find_in<'a, T: Sessions>(
         }
         let Some(entry) = Entry::from_bits(bits) else { continue };
         let Some(slot) = tables.slot(entry.slot) else { continue };
-        if slot.matches(tuple, entry.direction) {
+        if slot.matches(transport, tuple, entry.direction) {
             return Some(Hit { slot, index: entry.slot, direction: entry.direction });
         }
     }

@@ -1,4 +1,4 @@
-//! Addresses and the four values that name a TCP flow.
+//! Addresses, and the four values that name a flow of TCP or UDP.
 
 use crate::siphash::{self, Key};
 
@@ -67,7 +67,17 @@ impl From<Endpoint> for core::net::SocketAddr {
     }
 }
 
-/// Sender and receiver of a TCP segment.
+/// What carries a flow: one of each may have the same four values.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Transport {
+    /// TCP.
+    #[default]
+    Tcp = 0,
+    /// UDP.
+    Udp = 1,
+}
+
+/// Sender and receiver of a segment or datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Tuple {
     /// Who sent it.
@@ -84,16 +94,17 @@ impl Tuple {
         (self.source.port as u32) << 16 | self.destination.port as u32
     }
 
-    /// The keyed hash under which the session index files this flow.
+    /// The keyed hash under which the session index files this flow of `transport`.
     #[inline(always)]
     #[must_use]
-    pub fn hash(&self, key: Key) -> u64 {
+    pub fn hash(&self, transport: Transport, key: Key) -> u64 {
+        let last = join(transport as u32, self.ports());
         let (s, d) = (self.source.address.0, self.destination.address.0);
         match (self.source.address.as_v4(), self.destination.address.as_v4()) {
             (Some(source), Some(destination)) => {
-                siphash::hash(key, [join(source, destination), self.ports() as u64])
+                siphash::hash(key, [join(source, destination), last])
             }
-            _ => siphash::hash(key, [s[0], s[1], d[0], d[1], self.ports() as u64]),
+            _ => siphash::hash(key, [s[0], s[1], d[0], d[1], last]),
         }
     }
 

@@ -17,6 +17,7 @@ pub mod ipv4;
 pub mod ipv6;
 mod seq;
 pub mod tcp;
+pub mod udp;
 
 pub use bytes::Bytes;
 pub use seq::SeqNumber;

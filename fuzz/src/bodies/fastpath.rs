@@ -30,7 +30,8 @@ fn frame(input: &mut Input<'_>, tables: &NativeTables) -> Vec<u8> {
         let len = usize::from(input.u8());
         return input.bytes(len);
     }
-    let mut frame = segment(input, tables).bytes();
+    let segment = segment(input, tables);
+    let mut frame = if input.below(3) == 0 { segment.datagram() } else { segment.bytes() };
     if input.below(4) == 0 {
         for _ in 0..=input.below(3) {
             let at = usize::from(input.u8()) % frame.len();
@@ -47,23 +48,26 @@ fn frame(input: &mut Input<'_>, tables: &NativeTables) -> Vec<u8> {
     frame
 }
 
-/// Whether a frame is a TCP segment over IP without options, lengths and checksums as they should
+/// Whether a frame is a TCP segment or a datagram over IP without options, lengths and checksums as they should
 /// be. Gives where its IP packet ends.
 fn sound(frame: &[u8]) -> Option<usize> {
     let Layout { family, ip, tcp } = Layout::find(frame)?;
     let half = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
-    let (end, is_tcp) = match family {
+    let (end, protocol) = match family {
         seawall_fastpath::family::Version::V4 => {
             let whole = frame[ip] == 0x45 && half(ip + 6) & 0x3fff == 0;
-            (ip + half(ip + 2), whole && frame[ip + 9] == 6)
+            (ip + half(ip + 2), if whole { frame[ip + 9] } else { 0 })
         }
         seawall_fastpath::family::Version::V6 => {
-            (tcp + half(ip + 4), frame[ip] >> 4 == 6 && frame[ip + 6] == 6)
+            (tcp + half(ip + 4), if frame[ip] >> 4 == 6 { frame[ip + 6] } else { 0 })
         }
     };
-    let fits = is_tcp && end <= frame.len() && end >= tcp + 20;
-    (fits && end >= tcp + usize::from(frame[tcp + 12] >> 4) * 4 && checksums_hold(frame))
-        .then_some(end)
+    let is_whole = match protocol {
+        6 => end >= tcp + 20 && end >= tcp + usize::from(frame[tcp + 12] >> 4) * 4,
+        17 => end >= tcp + 8 && end == tcp + half(tcp + 4) && half(tcp + 6) != 0,
+        _ => false,
+    };
+    (is_whole && end <= frame.len() && checksums_hold(frame)).then_some(end)
 }
 
 fn run(tables: &NativeTables, ingress: u32, frame: &[u8]) {

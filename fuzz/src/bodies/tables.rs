@@ -4,11 +4,11 @@ use std::rc::Rc;
 
 use seawall_fastpath::layout::{
     AddressEntry, AddressKey, Ends, Entry, InterfaceEntry, ServiceEntry, ServiceKey, Word,
-    first_bucket, tag,
+    first_bucket, flag, tag,
 };
 use seawall_fastpath::native::{Memory, NativeMemory, NativeTables};
 use seawall_fastpath::siphash::Key;
-use seawall_fastpath::{Direction, Endpoint, TcpState, Tuple};
+use seawall_fastpath::{Direction, Endpoint, TcpState, Transport, Tuple};
 use seawall_wire::ethernet::{MacAddr, Tags};
 
 use super::input::Input;
@@ -74,7 +74,8 @@ pub(crate) fn tables(input: &mut Input<'_>) -> NativeTables {
         let is_v6 = input.bit();
         let (at, flags) = (end(input, is_v6), u32::from(input.u8()));
         let service = ServiceEntry { id: input.u32(), flags };
-        tables.services.borrow_mut().insert(ServiceKey::tcp(endpoint(at)), service);
+        let transport = if input.u8() & 3 == 0 { Transport::Udp } else { Transport::Tcp };
+        tables.services.borrow_mut().insert(ServiceKey::of(transport, endpoint(at)), service);
         let entry = AddressEntry {
             flags: u32::from(input.u8()),
             port_min: 80 + input.below(4) as u16,
@@ -115,13 +116,14 @@ fn session(input: &mut Input<'_>, tables: &NativeTables, number: u32) {
     slot.inbound.punted.store(u32::from(input.pick(&[0u8, 31, 32])));
     slot.inbound.syn_forwarded.store(tables_now(tables) - u64::from(input.u16()));
     let state = TcpState::from_bits(input.below(9) as u8);
-    let word = Word { state, flags: u32::from(input.u8()), d: input.u32() };
+    let flags = u32::from(input.u8()) | if input.u8() & 3 == 0 { flag::UDP } else { 0 };
+    let word = Word { state, flags, d: input.u32() };
     slot.word.store(word.to_bits());
     for (tuple, direction) in
         [(ends.inbound(), Direction::Inbound), (ends.outbound(), Direction::Outbound)]
     {
         let settings = tables.memory.settings();
-        let hash = tuple.hash(settings.index_key.get());
+        let hash = tuple.hash(word.transport(), settings.index_key.get());
         // An index that leads elsewhere only hints.
         let to = if input.u8() == 0xff { input.u32() & 0xff } else { number };
         let entry = Entry { tag: tag(hash), direction, slot: to };

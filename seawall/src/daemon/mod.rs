@@ -24,7 +24,7 @@ use seawall_datapath::{
     requirements,
 };
 use seawall_engine::{Desired, Engine, Gateway, Request};
-use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey};
+use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry};
 use seawall_wire::ethernet::MacAddr;
 
 use addresses::Added;
@@ -221,9 +221,9 @@ impl Worker {
     }
 
     fn set_service(&mut self, service: u32) -> Result<()> {
-        let reports = self.engine.service_address(service).zip(self.engine.service_entry(service));
-        let Some((address, entry)) = reports else { return Ok(()) };
-        Ok(self.xdp.set_service(&ServiceKey::tcp(address), &entry)?)
+        let reports = self.engine.service_key(service).zip(self.engine.service_entry(service));
+        let Some((key, entry)) = reports else { return Ok(()) };
+        Ok(self.xdp.set_service(&key, &entry)?)
     }
 
     /// What wakes this worker.

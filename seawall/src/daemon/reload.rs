@@ -93,7 +93,8 @@ impl Worker {
         let all = self.config.services.iter().zip(&self.placed).zip(there);
         for ((service, placed), _) in all.filter(|(_, there)| !there) {
             // It has been set at start or in a round since.
-            let _ = self.xdp.remove_service(&ServiceKey::tcp(service.address.into()));
+            let key = ServiceKey::of(setup::transport(service.protocol), service.address.into());
+            let _ = self.xdp.remove_service(&key);
             self.engine.remove_service(placed.service);
         }
     }
@@ -116,6 +117,8 @@ impl Worker {
                 if old.scheduler != new.scheduler || old.scheduler_flags != new.scheduler_flags {
                     self.engine.set_scheduler(service, spec.scheduler, flags);
                 }
+                self.engine.set_one_packet(service, spec.one_packet);
+                self.engine.set_timeout(service, spec.timeout);
                 self.engine.set_pool(service, spec.pool);
                 (service, placed.servers.clone())
             }

@@ -1,7 +1,6 @@
 //! What the daemon knows, as the API reports it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 use seawall_control::config;
 use seawall_control::counters::{CounterRow, moved};
@@ -11,7 +10,10 @@ use seawall_control::report::{
 };
 use seawall_datapath::{Injector, SharedMemory, Xdp};
 use seawall_engine::{self as engine, Counter, Engine, Forwarding};
-use seawall_fastpath::{Outcome, Reason};
+use seawall_fastpath::layout::ServiceKey;
+use seawall_fastpath::{Outcome, Reason, Transport};
+
+use super::setup::transport;
 
 /// Reasons that answer a SYN to a proxied service; their sum is LVS's `synproxy_syn_cnt`.
 const SYN_REASONS: [Reason; 5] = [
@@ -61,11 +63,13 @@ pub(super) fn stats(
     injector: &Injector,
 ) -> StatsReport {
     let known = engine.services();
-    let known: HashMap<_, _> =
-        known.iter().map(|report| (SocketAddr::from(report.spec.address), report)).collect();
+    let known: HashMap<_, _> = known.iter().map(|report| (report.spec.key(), report)).collect();
+    let key = |config: &config::ServiceConfig| {
+        ServiceKey::of(transport(config.protocol), config.address.into())
+    };
     let services = config.services.iter();
     let services =
-        services.filter_map(|config| Some(service(config, known.get(&config.address)?))).collect();
+        services.filter_map(|config| Some(service(config, known.get(&key(config))?))).collect();
     StatsReport::new(&rows(xdp, engine, injector), services)
 }
 
@@ -100,6 +104,7 @@ fn service(config: &config::ServiceConfig, report: &engine::ServiceReport) -> Se
         scheduler: config.scheduler,
         scheduler_flags: config.scheduler_flags.clone(),
         synproxy: report.spec.synproxy,
+        ops: report.spec.one_packet,
         totals: totals(&report.totals, active, inactive),
         real_servers: report.servers.iter().map(server).collect(),
     }
@@ -134,14 +139,19 @@ const fn totals(totals: &engine::Totals, active: u64, inactive: u64) -> Totals {
 }
 
 fn session(report: &engine::SessionReport) -> SessionReport {
+    let (protocol, state) = match report.transport {
+        Transport::Tcp => (config::Protocol::Tcp, report.state.name()),
+        // `ip_vs_proto_udp.c`, `udp_state_name_table`.
+        Transport::Udp => (config::Protocol::Udp, "UDP"),
+    };
     SessionReport {
         client: report.ends.client.into(),
         vip: report.ends.vip.into(),
         local: report.ends.local.into(),
         real_server: report.ends.real.into(),
-        protocol: config::Protocol::Tcp,
+        protocol,
         forwarding: forwarding(report.forwarding),
-        state: report.state.name().to_owned(),
+        state: state.to_owned(),
         idle_ms: report.idle,
         expires_ms: report.expires,
         in_packets: report.totals.in_packets,

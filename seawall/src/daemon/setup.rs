@@ -14,7 +14,7 @@ use seawall_engine::{
 };
 use seawall_fastpath::layout::{Bucket, NO_SCALE, Slot, bucket_count, switch};
 use seawall_fastpath::native::NativeMemory;
-use seawall_fastpath::{Addr, TcpState};
+use seawall_fastpath::{Addr, TcpState, Transport};
 
 use super::interfaces::Interfaces;
 
@@ -158,6 +158,7 @@ pub(super) fn engine_config(config: &config::Config, timestamp_offset: u64) -> C
     ] {
         timeouts.set(state, timeout.as_millis() as u64);
     }
+    timeouts.udp = config.timeouts.udp.as_millis() as u64;
     let switches = [
         (proxy.sack, switch::SACK),
         (proxy.timestamp, switch::TIMESTAMP),
@@ -208,6 +209,14 @@ pub(super) fn services(config: &config::Config) -> Result<Vec<ServiceSpec>> {
     config.services.iter().map(|service| self::service(config, service)).collect()
 }
 
+/// What carries the sessions of a service of `protocol`.
+pub(super) const fn transport(protocol: config::Protocol) -> Transport {
+    match protocol {
+        config::Protocol::Tcp => Transport::Tcp,
+        config::Protocol::Udp => Transport::Udp,
+    }
+}
+
 fn service(config: &config::Config, service: &config::ServiceConfig) -> Result<ServiceSpec> {
     let word = service.scheduler.word();
     let scheduler = Kind::named(word)
@@ -230,16 +239,20 @@ fn service(config: &config::Config, service: &config::ServiceConfig) -> Result<S
         let weight = u32::from(server.weight);
         Ok(RealServerSpec { address: server.address.into(), forwarding, weight, next_hop: 0 })
     };
+    let timeout = service.established_timeout.as_ref().or(service.udp_timeout.as_ref());
     let pool = service
         .local_addresses
         .as_ref()
         .and_then(|name| config.local_addresses.iter().position(|pool| pool.name == name.value));
     Ok(ServiceSpec {
+        transport: transport(service.protocol),
         address: service.address.into(),
         scheduler,
         scheduler_flags,
         synproxy: service.synproxy,
         defer: service.defer,
+        one_packet: service.ops,
+        timeout: timeout.map(|timeout| timeout.value.as_millis() as u64),
         pool,
         real_servers: service.real_servers.iter().map(server).collect::<Result<_>>()?,
     })

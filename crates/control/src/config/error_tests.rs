@@ -205,8 +205,33 @@ fn errors_of_services_and_pools() {
         ("\"tcp\"", "\"sctp\"", "7: [[service]] protocol is \"sctp\"; expected \"tcp\" or \"udp\""),
         (
             "\"tcp\"",
-            "\"udp\"",
-            "5: service 10.0.0.1:80 has protocol \"udp\"; this version balances TCP only",
+            "\"udp\"\nsynproxy = \"on\"",
+            "5: service 10.0.0.1:80/udp has synproxy; expected synproxy = \"off\": UDP has no handshake",
+        ),
+        (
+            "\"tcp\"",
+            "\"udp\"\ndefer = true",
+            "5: service 10.0.0.1:80/udp has defer; expected it on \"tcp\" only",
+        ),
+        (
+            "\"tcp\"",
+            "\"udp\"\nestablished_timeout = 9",
+            "8: service 10.0.0.1:80/udp has established_timeout; expected udp_timeout instead",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\nudp_timeout = 9",
+            "8: service 10.0.0.1:80/tcp has udp_timeout; expected established_timeout instead",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\nops = true",
+            "5: service 10.0.0.1:80/tcp has ops; expected it on \"udp\" only",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\nestablished_timeout = 0",
+            "8: [[service]] established_timeout is 0; expected an integer 1 to 604800",
         ),
         (
             "\"tcp\"",

@@ -144,7 +144,7 @@ pub struct SynproxyConfig {
 
 /// `[timeouts]`: how long an idle session lives in each state, 1 s to 7 days.
 ///
-/// Names and defaults are mainline IPVS's (`net/netfilter/ipvs/ip_vs_proto_tcp.c`) but for
+/// Names and defaults are mainline IPVS's (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, `_udp.c`) but for
 /// `time_wait`, 10 s instead of 120 to save memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeoutsConfig {
@@ -164,6 +164,8 @@ pub struct TimeoutsConfig {
     pub close_wait: Duration,
     /// LAST_ACK, 30 s.
     pub last_ack: Duration,
+    /// Sessions of UDP, 300 s.
+    pub udp: Duration,
 }
 
 /// `[policy]`: what is dropped before it reaches the host, and whose sessions end.
@@ -210,6 +212,13 @@ pub struct ServiceConfig {
     pub synproxy: bool,
     /// Whether only an ACK with payload completes the proxy's handshake; no effect without it.
     pub defer: bool,
+    /// How long its established sessions may be idle, 1 s to 7 days, instead of `[timeouts]
+    /// established`; only over TCP.
+    pub established_timeout: Option<Located<Duration>>,
+    /// How long its sessions may be idle, likewise, instead of `[timeouts] udp`; only over UDP.
+    pub udp_timeout: Option<Located<Duration>>,
+    /// Whether each datagram is scheduled by itself (`ipvsadm --ops`); only over UDP.
+    pub ops: bool,
     /// Name of the pool that FULLNAT takes its source addresses from; names one that exists.
     pub local_addresses: Option<Located<String>>,
     /// Its real servers, in the order of their addition; none is allowed, and then it answers nothing.

@@ -214,6 +214,7 @@ fn timeouts(top: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> TimeoutsC
             close: seconds("close", 10),
             close_wait: seconds("close_wait", 60),
             last_ack: seconds("last_ack", 30),
+            udp: seconds("udp", 300),
         }
     })
 }
@@ -277,6 +278,14 @@ fn service(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<
     let scheduler_flags = scheduler_flags(&mut section, scheduler, problems);
     let synproxy = section.choice(problems, "synproxy", ON_OFF).is_some_and(|word| word.value);
     let defer = section.boolean(problems, "defer", false);
+    let mut seconds = |key| {
+        let seconds = section.optional_integer(problems, key, 1..=WEEK)?;
+        let value = Duration::from_secs(seconds.value.into());
+        Some(Located { value, line: seconds.line })
+    };
+    let established_timeout = seconds("established_timeout");
+    let udp_timeout = seconds("udp_timeout");
+    let ops = section.boolean(problems, "ops", false);
     let local_addresses = section
         .string(problems, "local_addresses", "the name of a [[local_addresses]]")
         .map(|name| Located { value: name.value.to_owned(), line: name.line });
@@ -294,6 +303,9 @@ fn service(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<
         scheduler_flags,
         synproxy,
         defer,
+        established_timeout,
+        udp_timeout,
+        ops,
         local_addresses,
         real_servers,
         line,

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::{Config, ConfigError, ConfigErrors, Protocol, ServiceConfig};
+use super::{Config, ConfigError, ConfigErrors, Located, Protocol, ServiceConfig};
 
 const RESTART: &str = "restart the daemon to change it, or undo the change";
 
@@ -132,22 +133,22 @@ impl Difference<'_> {
             let real_servers = match at.and_then(|at| old.services.get(at)) {
                 Some(before) => self.of_a_service(before, service),
                 None => {
-                    self.changes.push(format!("service {}: new", service.address));
+                    self.changes.push(format!("service {}: new", name(service)));
                     vec![None; service.real_servers.len()]
                 }
             };
             places.push(Place { service: at, real_servers });
         }
         for (service, _) in old.services.iter().zip(there).filter(|(_, there)| !there) {
-            self.changes.push(format!("service {}: removed", service.address));
+            self.changes.push(format!("service {}: removed", name(service)));
         }
         places
     }
 
     /// Where the real servers of `new` have been.
     fn of_a_service(&mut self, old: &ServiceConfig, new: &ServiceConfig) -> Vec<Option<usize>> {
-        let address = new.address;
-        let mut change = |what: String| self.changes.push(format!("service {address}: {what}"));
+        let name = name(new);
+        let mut change = |what: String| self.changes.push(format!("service {name}: {what}"));
         let on = |on: bool| if on { "on" } else { "off" };
         if old.synproxy != new.synproxy {
             change(format!("synproxy {}", on(new.synproxy)));
@@ -160,6 +161,21 @@ impl Difference<'_> {
         }
         if old.scheduler_flags != new.scheduler_flags {
             change("other scheduler_flags".to_owned());
+        }
+        let seconds = |timeout: &Option<Located<Duration>>| {
+            timeout.as_ref().map(|timeout| timeout.value.as_secs())
+        };
+        for (key, before, now) in [
+            ("established_timeout", &old.established_timeout, &new.established_timeout),
+            ("udp_timeout", &old.udp_timeout, &new.udp_timeout),
+        ] {
+            if seconds(before) != seconds(now) {
+                let now = seconds(now).map_or("as [timeouts] has it".to_owned(), |s| s.to_string());
+                change(format!("{key} {now}"));
+            }
+        }
+        if old.ops != new.ops {
+            change(format!("ops {}", on(new.ops)));
         }
         if pool(old) != pool(new) {
             change(format!("local_addresses {}", pool(new).unwrap_or("none")));
@@ -198,6 +214,14 @@ fn places<K: Hash + Eq>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
 
 fn key(service: &ServiceConfig) -> (SocketAddr, Protocol) {
     (service.address, service.protocol)
+}
+
+/// A service as changes name it: its address, and its protocol if that is not TCP.
+fn name(service: &ServiceConfig) -> String {
+    match service.protocol {
+        Protocol::Tcp => service.address.to_string(),
+        protocol @ Protocol::Udp => format!("{}/{protocol}", service.address),
+    }
 }
 
 fn pool(service: &ServiceConfig) -> Option<&str> {
@@ -294,6 +318,26 @@ synproxy = "off"
         assert!(!first.synproxy && second.synproxy && second.defer);
         assert_eq!(first.real_servers[0].weight, 5);
         assert!(!reload.config.policy.defence_udp_drop);
+    }
+
+    #[test]
+    fn protocols_and_timeouts_of_a_services_own() {
+        let reload = reload(&[
+            ("\"tcp\"\n", "\"tcp\"\nestablished_timeout = 9\n"),
+            ("443\"\nprotocol = \"tcp\"", "443\"\nprotocol = \"udp\"\nops = true"),
+        ])
+        .unwrap();
+        let expected = [
+            "service 10.0.0.254:80: established_timeout 9",
+            "service 10.0.0.254:443/udp: new",
+            "service 10.0.0.254:443: removed",
+        ];
+        assert_eq!(reload.changes, expected);
+        let Ok(back) = reload.config.reload(config(FILE)) else { panic!("refused") };
+        assert_eq!(
+            back.changes[0],
+            "service 10.0.0.254:80: established_timeout as [timeouts] has it"
+        );
     }
 
     #[test]

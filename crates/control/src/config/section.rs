@@ -77,6 +77,19 @@ impl<'t, 'i> Section<'t, 'i> {
         self.read(problems, key, &expected, read).map_or(default, |located| located.value)
     }
 
+    /// An integer within `range`; `None` when absent or wrong.
+    pub(super) fn optional_integer(
+        &mut self,
+        problems: &mut Problems<'_>,
+        key: &'static str,
+        range: RangeInclusive<u32>,
+    ) -> Option<Located<u32>> {
+        let expected = format!("an integer {} to {}", range.start(), range.end());
+        self.read(problems, key, &expected, |value| {
+            integer(value).filter(|number| range.contains(number))
+        })
+    }
+
     /// `true` or `false`; `default` when absent or wrong.
     pub(super) fn boolean(
         &mut self,

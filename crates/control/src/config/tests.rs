@@ -110,6 +110,7 @@ fn defaults() {
         close: seconds(10),
         close_wait: seconds(60),
         last_ack: seconds(30),
+        udp: seconds(300),
     };
     assert_eq!(config.timeouts, timeouts);
     let policy = PolicyConfig {
@@ -202,4 +203,22 @@ proptest! {
             .collect();
         let _ = parse(&edited.join("\n"));
     }
+}
+
+/// The same address and port may be of both protocols; each takes what is its own.
+#[test]
+fn services_of_udp() {
+    let config = parse(
+        "interfaces = [\"eth0\"]\n[timeouts]\nudp = 60\n\
+         [[service]]\naddress = \"10.0.0.1:53\"\nprotocol = \"udp\"\nops = true\nudp_timeout = 5\n\
+         [[service]]\naddress = \"10.0.0.1:53\"\nprotocol = \"tcp\"\nestablished_timeout = 7\n",
+    )
+    .unwrap();
+    assert_eq!(config.timeouts.udp, Duration::from_secs(60));
+    let [udp, tcp] = &config.services[..] else { panic!("two services") };
+    assert_eq!((udp.protocol, udp.ops), (Protocol::Udp, true));
+    assert_eq!((tcp.protocol, tcp.ops), (Protocol::Tcp, false));
+    let seconds = |timeout: &Option<Located<Duration>>| timeout.as_ref().map(|t| t.value.as_secs());
+    assert_eq!((seconds(&udp.udp_timeout), seconds(&udp.established_timeout)), (Some(5), None));
+    assert_eq!((seconds(&tcp.udp_timeout), seconds(&tcp.established_timeout)), (None, Some(7)));
 }

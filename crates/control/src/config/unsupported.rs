@@ -1,27 +1,14 @@
 //! What the format allows but this version does not do: refused with the reason, never ignored.
 
 use super::errors::Problems;
-use super::{Config, Forwarding, Protocol, RealServerConfig, ServiceConfig};
+use super::{Config, Forwarding, RealServerConfig, ServiceConfig};
 
 /// Reports every use of a feature that is not built.
 pub(super) fn refuse(config: &Config, problems: &mut Problems<'_>) {
     for service in &config.services {
-        refuse_service(service, problems);
         for server in &service.real_servers {
             refuse_real_server(service, server, problems);
         }
-    }
-}
-
-fn refuse_service(service: &ServiceConfig, problems: &mut Problems<'_>) {
-    let address = service.address;
-    match service.protocol {
-        Protocol::Tcp => {}
-        Protocol::Udp => problems.add(
-            service.line,
-            format_args!("service {address} has protocol \"udp\""),
-            "this version balances TCP only; expected \"tcp\"",
-        ),
     }
 }
 

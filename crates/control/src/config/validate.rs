@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::errors::{Problems, quote};
 use super::{
     AddressRange, Config, Forwarding, LocalAddressPool, Located, MAX_INTERFACES,
-    MAX_LOCAL_ADDRESSES, MAX_REAL_SERVERS, MAX_SERVICES, RealServerConfig, ServiceConfig,
+    MAX_LOCAL_ADDRESSES, MAX_REAL_SERVERS, MAX_SERVICES, Protocol, RealServerConfig, ServiceConfig,
 };
 
 /// Bytes of an interface name, `IFNAMSIZ` less the NUL.
@@ -171,6 +171,7 @@ fn services(config: &Config, ranges: &PoolRanges<'_>, problems: &mut Problems<'_
         }
     }
     for service in &config.services {
+        protocol(service, problems);
         let vip = Address { what: "service address", ip: service.address.ip(), line: service.line };
         vip.check(ranges, problems);
         let pool = service_pool(config, service, problems);
@@ -208,6 +209,38 @@ fn services(config: &Config, ranges: &PoolRanges<'_>, problems: &mut Problems<'_
                 }
                 Forwarding::FullNat => full_nat(service, server, pool, problems),
                 Forwarding::Nat | Forwarding::Dr | Forwarding::Tunnel => {}
+            }
+        }
+    }
+}
+
+/// What only one of the protocols can have.
+fn protocol(service: &ServiceConfig, problems: &mut Problems<'_>) {
+    let ServiceConfig { address, line, .. } = service;
+    let mut refuse = |line: usize, what: &str, remedy: &str| {
+        let protocol = service.protocol;
+        problems.add(line, format_args!("service {address}/{protocol} has {what}"), remedy);
+    };
+    match service.protocol {
+        Protocol::Tcp => {
+            if service.ops {
+                refuse(*line, "ops", "expected it on \"udp\" only: TCP needs its connections");
+            }
+            if let Some(timeout) = &service.udp_timeout {
+                refuse(timeout.line, "udp_timeout", "expected established_timeout instead");
+            }
+        }
+        Protocol::Udp => {
+            if service.synproxy {
+                let remedy = "expected synproxy = \"off\": UDP has no handshake to stand in for";
+                refuse(*line, "synproxy", remedy);
+            }
+            if service.defer {
+                let remedy = "expected it on \"tcp\" only: UDP has no handshake to wait after";
+                refuse(*line, "defer", remedy);
+            }
+            if let Some(timeout) = &service.established_timeout {
+                refuse(timeout.line, "established_timeout", "expected udp_timeout instead");
             }
         }
     }

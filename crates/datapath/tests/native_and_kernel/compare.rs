@@ -28,7 +28,7 @@ const OUT_OF_REACH: [Reason; 4] = [
     Reason::SynResizeFailed,
 ];
 const OF_THE_OTHER_VERSION: &[Reason] = match FAMILY {
-    Version::V4 => &[Reason::ExtensionHeader],
+    Version::V4 => &[Reason::ExtensionHeader, Reason::UdpChecksumMissing],
     Version::V6 => &[Reason::IpChecksum, Reason::IpOptions],
 };
 

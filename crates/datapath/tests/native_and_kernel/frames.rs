@@ -4,11 +4,11 @@ use crate::damage::{LONGEST, damage, noise};
 use crate::options;
 use crate::scene::UNPROXIED_UNUSABLE;
 use crate::support::icmp;
-use crate::support::packet::{ACK, FIN, Ip, Opt, PSH, RST, SYN, Segment};
+use crate::support::packet::{ACK, FIN, Ip, Opt, PSH, RST, SYN, Segment, tcp_at};
 use crate::support::random::Random;
 use crate::support::world::{
-    CLIENT, DEFERRED, INSIDE_MAC, LOCAL, OUTSIDE_MAC, PROXIED, Session, UNPROXIED, UNUSABLE, VIP,
-    from_client, host,
+    CLIENT, DATAGRAMS, DATAGRAMS_UNUSABLE, DEFERRED, INSIDE_MAC, LOCAL, OUTSIDE_MAC, PROXIED,
+    Session, UNPROXIED, UNUSABLE, VIP, from_client, host,
 };
 
 /// Handshakes that are remembered.
@@ -66,8 +66,10 @@ impl Frames {
 
     /// The next frame.
     pub(crate) fn next(&mut self) -> Case {
-        if self.random.below(16) == 0 {
-            return self.error();
+        match self.random.below(16) {
+            0 => return self.error(),
+            1 | 2 => return self.datagram(),
+            _ => {}
         }
         let (what, mut side, mut segment) = match self.random.below(20) {
             0..4 => self.syn(),
@@ -95,6 +97,47 @@ impl Frames {
         }
         let syn = (segment.flags & (SYN | ACK) == SYN).then_some(segment);
         Case { what, side, frame, syn }
+    }
+
+    /// A datagram: of a session, for a service, or for nobody.
+    fn datagram(&mut self) -> Case {
+        let session = self.sessions[self.random.below(self.sessions.len())];
+        let (what, side, mut segment) = match self.random.below(8) {
+            0..3 => ("a client's datagram", Side::Outside, session.client_segment()),
+            3..6 => ("a real server's datagram", Side::Inside, session.real_server_segment()),
+            6 => {
+                let to = self.random.pick(&[DATAGRAMS, DATAGRAMS, DATAGRAMS_UNUSABLE]);
+                ("a datagram to a service", Side::Outside, from_client(to))
+            }
+            _ => {
+                let (_, side, segment) = self.stray();
+                ("a stray datagram", side, segment)
+            }
+        };
+        segment.payload = self.payload(LONGEST - 200);
+        if self.random.below(6) == 0 {
+            segment.tags = self.tags();
+        }
+        let mut frame = match self.random.below(8) {
+            0 => segment.datagram_without_checksum(),
+            _ => segment.datagram(),
+        };
+        let mut what = what.to_owned();
+        match self.random.below(8) {
+            // What damage is for reaches as far as a TCP header.
+            0 if segment.payload.len() >= 12 => {
+                what = format!("{what}, {}", damage(&mut self.random, &mut frame));
+            }
+            1 => {
+                let at = tcp_at(&frame) + self.random.below(8);
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte = self.random.u32() as u8;
+                }
+                what.push_str(", another UDP header");
+            }
+            _ => {}
+        }
+        Case { what, side, frame, syn: None }
     }
 
     /// One to three VLAN tags; two are read.
@@ -131,7 +174,11 @@ impl Frames {
             ttl: self.random.pick(&[0, 1, 64, 64, 64, 255]),
             quote: self.random.pick(&[8, 20, 40, 200, any]),
         };
-        let mut frame = error.bytes(mac, &about);
+        let mut frame = if self.random.below(3) == 0 {
+            error.about_datagram(mac, &about)
+        } else {
+            error.bytes(mac, &about)
+        };
         let what = if self.random.below(4) == 0 {
             let at = self.random.below(frame.len());
             frame[at] ^= by as u8;

@@ -16,8 +16,8 @@ use crate::support::packet::Ip;
 use crate::support::random::Random;
 use crate::support::splice::Numbers;
 use crate::support::world::{
-    CLIENT, DEFERRED, HOP_IN, HOP_OUT, INSIDE_MAC, LOCAL, OUTSIDE_MAC, PROXIED, REAL, Session,
-    UNPROXIED, UNUSABLE, VIP, World,
+    CLIENT, DATAGRAMS, DEFERRED, HOP_IN, HOP_OUT, INSIDE_MAC, LOCAL, OUTSIDE_MAC, PROXIED, REAL,
+    Session, UNPROXIED, UNUSABLE, VIP, World,
 };
 
 /// Sessions in the buckets of the index, and in its stash.
@@ -125,12 +125,14 @@ pub(crate) fn build(random: &mut Random, interfaces: Interfaces) -> (World, Vec<
 fn session(random: &mut Random, number: u32) -> Session {
     let client = (CLIENT.0 + number % 16, 1_024 + number as u16);
     let nat = random.below(3) == 0;
+    // Every fourth is one of UDP; what TCP sends to its ends then belongs to nobody, and likewise.
+    let udp = number % 4 == 3;
     let vips = [PROXIED, PROXIED, PROXIED, UNPROXIED, UNUSABLE, DEFERRED];
     let mut scale = || random.pick(&[0, 1, 7, 13, 14, 20, NO_SCALE]);
     let scales = (scale(), scale(), scale());
     Session {
         client,
-        vip: random.pick(&vips),
+        vip: if udp { DATAGRAMS } else { random.pick(&vips) },
         local: if nat { client } else { (LOCAL.0, 5_000 + number as u16) },
         real: (REAL.0 + random.below(3) as u32, REAL.1),
         state: TcpState::Established,
@@ -139,7 +141,7 @@ fn session(random: &mut Random, number: u32) -> Session {
             f: random.u32(),
             a: random.u32(),
             b: random.u32(),
-            flags: random.below(8) as u32,
+            flags: if udp { flag::UDP } else { random.below(8) as u32 },
             scales,
         },
         cookie: random.u32(),
@@ -159,7 +161,11 @@ fn stash(world: &World, session: &Session, index: u32) -> u32 {
     for (tuple, direction) in
         [(ends.inbound(), Direction::Inbound), (ends.outbound(), Direction::Outbound)]
     {
-        let entry = Entry { tag: tag(world.hash(&tuple)), direction, slot: index };
+        let entry = Entry {
+            tag: tag(world.hash(slot.state().transport(), &tuple)),
+            direction,
+            slot: index,
+        };
         assert!(world.put(bucket, entry), "the stash is full");
         settings.stashed.fetch_add(1);
     }
@@ -190,7 +196,8 @@ pub(crate) fn shake(random: &mut Random, world: &World, sessions: &[(Session, u3
             let state = TcpState::from_bits(random.below(9) as u8);
             let flags = session.numbers.flags
                 & random.pick(&[!0, !0, !flag::PROXIED, !flag::TIMESTAMPS, !flag::RESCALE]);
-            let flags = flags | random.pick(&[0, 0, 0, 0, flag::OPENING, flag::NO_SERVER]);
+            let flags =
+                flags | random.pick(&[0, 0, 0, 0, flag::OPENING, flag::NO_SERVER, flag::ANSWERED]);
             slot.word.store(Word { state, flags, d: session.numbers.d }.to_bits());
             slot.inbound.punted.store(random.pick(&[0, 30, 32]));
             slot.outbound.punted.store(random.pick(&[0, 30, 32]));

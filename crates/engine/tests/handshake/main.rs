@@ -1,6 +1,8 @@
-//! The handshake with real servers against peers that follow a script (SPEC A4 to A12).
+//! The handshake with real servers against peers that follow a script (SPEC A4 to A12), and
+//! UDP, which has none.
 
 mod change;
+mod datagrams;
 mod early;
 mod limits;
 mod options;

@@ -11,7 +11,7 @@ use seawall_fastpath::cookie::EPOCH_MS;
 use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey, switch};
 use seawall_fastpath::native::{Buffer, Memory, NativeMemory, NativeTables};
 use seawall_fastpath::siphash::Key;
-use seawall_fastpath::{Action, Endpoint, Reason, TcpState, process};
+use seawall_fastpath::{Action, Endpoint, Reason, TcpState, Transport, process};
 use seawall_wire::ethernet::{MacAddr, Tags};
 
 use super::family::Family;
@@ -49,6 +49,10 @@ pub(crate) struct Setup {
     pub(crate) family: Family,
     pub(crate) forwarding: Forwarding,
     pub(crate) synproxy: bool,
+    pub(crate) transport: Transport,
+    pub(crate) one_packet: bool,
+    pub(crate) timeout: Option<u64>,
+    pub(crate) scheduler: Kind,
     pub(crate) one_armed: bool,
     /// Services on ports one after the other, with the same real servers.
     pub(crate) services: u16,
@@ -79,6 +83,10 @@ impl Default for Setup {
             family: Family::V4,
             forwarding: Forwarding::FullNat,
             synproxy: true,
+            transport: Transport::Tcp,
+            one_packet: false,
+            timeout: None,
+            scheduler: Kind::RoundRobin,
             one_armed: false,
             services: 1,
             servers: 2,
@@ -159,11 +167,14 @@ impl Setup {
         });
         let (vip, first_port) = self.family.vip();
         let services = (0..self.services).map(|number| ServiceSpec {
+            transport: self.transport,
             address: Endpoint { address: vip.into(), port: first_port + number },
-            scheduler: Kind::RoundRobin,
+            scheduler: self.scheduler,
             scheduler_flags: Flags::default(),
             synproxy: self.synproxy,
             defer: false,
+            one_packet: self.one_packet,
+            timeout: self.timeout,
             pool: Some(0),
             real_servers: real_servers.clone().collect(),
         });
@@ -239,18 +250,17 @@ impl Balancer {
     }
 
     fn set_service(&mut self, service: u32) {
-        let address = self.engine.service_address(service);
-        let Some((address, entry)) = address.zip(self.engine.service_entry(service)) else {
-            return;
-        };
-        self.tables.services.borrow_mut().insert(ServiceKey::tcp(address), entry);
+        let key = self.engine.service_key(service);
+        let Some((key, entry)) = key.zip(self.engine.service_entry(service)) else { return };
+        self.tables.services.borrow_mut().insert(key, entry);
     }
 
     /// Takes a service from XDP, as the daemon does when it is removed.
     pub(crate) fn forget_service(&mut self, number: u16) {
         let (vip, first_port) = self.setup.family.vip();
         let address = Endpoint { address: vip.into(), port: first_port + number };
-        self.tables.services.borrow_mut().remove(&ServiceKey::tcp(address));
+        let key = ServiceKey::of(self.setup.transport, address);
+        self.tables.services.borrow_mut().remove(&key);
     }
 
     pub(crate) const fn now(&self) -> u64 {

@@ -23,7 +23,7 @@ pub use settings::{COOKIE_KEYS, CookieKey, HEARTBEAT_LIMIT_MS, Settings, switch}
 pub use slot::{Ends, Flow, NO_SCALE, Scales, Slot, Word, flag};
 
 /// Version of all the layouts together.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Where [`name::PROGRAMS`] holds what.
 pub mod program {
@@ -43,7 +43,7 @@ pub mod name {
     pub const PROGRAM: &str = "seawall";
     /// The XDP program that the first hands IPv6 on to.
     pub const PROGRAM_IPV6: &str = "seawall_ipv6";
-    /// The XDP program that takes over what is rare: [`crate::detour_as`].
+    /// The XDP program that takes over what is not TCP or is rare: [`crate::detour_as`].
     pub const DETOUR: &str = "seawall_detour";
     /// The same for IPv6.
     pub const DETOUR_IPV6: &str = "seawall_detour_ipv6";

@@ -22,6 +22,8 @@ pub enum RecordKind {
     Unproxied = 5,
     /// A session changed its state; the frame is not included.
     StateChanged = 6,
+    /// A datagram to a UDP service that belongs to no session.
+    Datagram = 7,
 }
 
 impl RecordKind {
@@ -35,6 +37,7 @@ impl RecordKind {
             4 => Some(Self::FromRealServer),
             5 => Some(Self::Unproxied),
             6 => Some(Self::StateChanged),
+            7 => Some(Self::Datagram),
             _ => None,
         }
     }
@@ -50,9 +53,9 @@ pub struct RecordHeader {
     pub frame_len: u16,
     /// Interface the frame came in on.
     pub interface: u32,
-    /// Number of the service, for `Accepted`, `Embryo` and `Unproxied`.
+    /// Number of the service, for `Accepted`, `Embryo`, `Unproxied` and `Datagram`.
     pub service: u32,
-    /// The slot that the segment's tuple led to, or 0.
+    /// The slot that the packet's tuple led to, or 0.
     pub slot: u32,
     /// Its generation.
     pub generation: u32,

@@ -1,8 +1,9 @@
 //! What is configured and looked up by key: services, our addresses, our interfaces.
 
 use seawall_wire::ethernet::MacAddr;
+use seawall_wire::ipv4::Protocol;
 
-use crate::tuple::{Addr, Endpoint};
+use crate::tuple::{Addr, Endpoint, Transport};
 
 /// Services that the map holds.
 pub const MAX_SERVICES: u32 = 16_384;
@@ -27,7 +28,25 @@ impl ServiceKey {
     #[inline(always)]
     #[must_use]
     pub const fn tcp(endpoint: Endpoint) -> Self {
-        Self { address: endpoint.address, port: endpoint.port, protocol: 6, spare: 0 }
+        Self::of(Transport::Tcp, endpoint)
+    }
+
+    /// The UDP service at `endpoint`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn udp(endpoint: Endpoint) -> Self {
+        Self::of(Transport::Udp, endpoint)
+    }
+
+    /// The service of `transport` at `endpoint`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(transport: Transport, endpoint: Endpoint) -> Self {
+        let protocol = match transport {
+            Transport::Tcp => Protocol::TCP.0 as u16,
+            Transport::Udp => Protocol::UDP.0 as u16,
+        };
+        Self { address: endpoint.address, port: endpoint.port, protocol, spare: 0 }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use crate::cell::{Cell32, Cell64};
 use crate::state::{Direction, TcpState};
-use crate::tuple::{Addr, Endpoint, Tuple};
+use crate::tuple::{Addr, Endpoint, Transport, Tuple};
 
 /// Bits of [`Word::flags`].
 pub mod flag {
@@ -17,7 +17,7 @@ pub mod flag {
     pub const TIMESTAMPS: u32 = 1 << 1;
     /// The window shifts of the two sides differ.
     pub const RESCALE: u32 = 1 << 2;
-    /// Without the proxy: the real server has answered, and its ISN stands where a proxied
+    /// Without the proxy: the real server has answered. Over TCP its ISN then stands where a proxied
     /// session has its cookie.
     pub const ANSWERED: u32 = 1 << 3;
     /// What the client sent before the real server accepted is not on its way yet: the engine sends
@@ -25,6 +25,9 @@ pub mod flag {
     pub const OPENING: u32 = 1 << 4;
     /// Its real server has been removed; what the client sends has nowhere to go.
     pub const NO_SERVER: u32 = 1 << 5;
+    /// A session of UDP; without it, of TCP. Its state is SYN_RECV until it is confirmed and
+    /// ESTABLISHED from then on; see [`crate::datagram`].
+    pub const UDP: u32 = 1 << 10;
 }
 
 /// State, flags and `d` in the one word that either side may change at any time.
@@ -44,6 +47,13 @@ impl Word {
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         (self.d as u64) << 32 | ((self.flags & 0xff_ffff) << 8) as u64 | self.state as u64
+    }
+
+    /// What carries the session.
+    #[inline(always)]
+    #[must_use]
+    pub const fn transport(self) -> Transport {
+        if self.flags & flag::UDP == 0 { Transport::Tcp } else { Transport::Udp }
     }
 
     /// The inverse of [`Word::to_bits`].
@@ -135,6 +145,14 @@ impl Flow {
         self.punted.store(0);
         self.syn_seq.store(0);
     }
+
+    /// Counts a packet of `len` bytes that was forwarded at `now`.
+    #[inline(always)]
+    pub fn count(&self, len: u32, now: u64) {
+        self.packets.store(self.packets.load().wrapping_add(1));
+        self.bytes.store(self.bytes.load().wrapping_add(len as u64));
+        self.last_seen.store(now);
+    }
 }
 
 /// One session: 256 bytes, four cache lines.
@@ -219,6 +237,21 @@ impl Slot {
         }
     }
 
+    /// Index of the next hop of packets going `direction`.
+    #[inline(always)]
+    pub fn next_hop(&self, direction: Direction) -> u32 {
+        match direction {
+            Direction::Inbound => self.next_hop_in.load(),
+            Direction::Outbound => self.next_hop_out.load(),
+        }
+    }
+
+    /// When the last packet of either direction was forwarded, in milliseconds.
+    #[must_use]
+    pub fn last_seen(&self) -> u64 {
+        self.inbound.last_seen.load().max(self.outbound.last_seen.load())
+    }
+
     /// A change of state: both sides may punt anew.
     #[inline(always)]
     pub fn allow_punts(&self) {
@@ -226,10 +259,10 @@ impl Slot {
         self.outbound.punted.store(0);
     }
 
-    /// Whether a segment of `tuple` belongs to this session in `direction`. The index only
-    /// hints; this decides.
+    /// Whether a packet of `transport` and `tuple` belongs to this session in `direction`. The index
+    /// only hints; this decides.
     #[inline(always)]
-    pub fn matches(&self, tuple: &Tuple, direction: Direction) -> bool {
+    pub fn matches(&self, transport: Transport, tuple: &Tuple, direction: Direction) -> bool {
         let (source, destination, ports) = match direction {
             Direction::Inbound => (&self.client, &self.vip, self.client_vip_ports.load()),
             Direction::Outbound => {
@@ -239,6 +272,7 @@ impl Slot {
         ports == tuple.ports()
             && same(source, tuple.source.address)
             && same(destination, tuple.destination.address)
+            && self.state().transport() == transport
     }
 
     /// Source and destination that a segment going `direction` gets.
@@ -314,7 +348,7 @@ fn set(cells: &[Cell64; 2], address: Addr) {
 mod tests {
     use super::{Ends, Scales, Slot, Word, flag};
     use crate::state::{Direction, TcpState};
-    use crate::tuple::{Addr, Endpoint};
+    use crate::tuple::{Addr, Endpoint, Transport};
 
     #[test]
     fn words_survive_both_ways() {
@@ -333,15 +367,16 @@ mod tests {
         let slot = Slot::default();
         slot.set_ends(&ends);
         assert_eq!(slot.ends(), ends);
-        assert!(slot.matches(&ends.inbound(), Direction::Inbound));
-        assert!(slot.matches(&ends.outbound(), Direction::Outbound));
-        assert!(!slot.matches(&ends.inbound(), Direction::Outbound));
+        assert!(slot.matches(Transport::Tcp, &ends.inbound(), Direction::Inbound));
+        assert!(slot.matches(Transport::Tcp, &ends.outbound(), Direction::Outbound));
+        assert!(!slot.matches(Transport::Tcp, &ends.inbound(), Direction::Outbound));
+        assert!(!slot.matches(Transport::Udp, &ends.inbound(), Direction::Inbound));
         let mut other = ends.inbound();
         other.source.port += 1;
-        assert!(!slot.matches(&other, Direction::Inbound));
+        assert!(!slot.matches(Transport::Tcp, &other, Direction::Inbound));
         let mut other = ends.outbound();
         other.destination.address = Addr::v4(9);
-        assert!(!slot.matches(&other, Direction::Outbound));
+        assert!(!slot.matches(Transport::Tcp, &other, Direction::Outbound));
         let inbound = slot.translated(Direction::Inbound);
         assert_eq!((inbound.source, inbound.destination), (ends.local, ends.real));
         let outbound = slot.translated(Direction::Outbound);

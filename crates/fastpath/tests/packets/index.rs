@@ -2,7 +2,7 @@
 
 use seawall_fastpath::layout::{Entry, first_bucket, second_bucket, tag};
 use seawall_fastpath::native::Memory;
-use seawall_fastpath::{Direction, Reason, Tuple};
+use seawall_fastpath::{Direction, Reason, Transport, Tuple};
 
 use crate::support::world::{CLIENT, PROXIED, Session, World, endpoint};
 
@@ -39,7 +39,7 @@ struct Place {
 }
 
 fn place(world: &World, session: &Session) -> Place {
-    let hash = world.hash(&tuple(session));
+    let hash = world.hash(Transport::Tcp, &tuple(session));
     let mask = world.tables.memory.settings().bucket_mask.load();
     let (first, second) = (first_bucket(hash, mask), second_bucket(hash, mask));
     Place { first, second, stash: mask + 1, tag: tag(hash) }

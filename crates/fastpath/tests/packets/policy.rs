@@ -157,8 +157,11 @@ fn other_protocols_by_address_and_switch() {
                 let ran = world.run(OUTSIDE, &with_protocol(protocol, ELSEWHERE, fragment));
                 assert_eq!(ran.reason(), Reason::PassNotOurs, "{protocol} {fragment:#x}");
                 // Nothing puts together what a session's packets were cut into.
-                let part_of_flood = part && flood;
-                let reason = if part_of_flood { Reason::FragmentDrop } else { Reason::PassNotOurs };
+                let reason = match (part, flood) {
+                    (true, true) => Reason::FragmentDrop,
+                    (false, true) if protocol == udp => Reason::LocalNoSession,
+                    _ => Reason::PassNotOurs,
+                };
                 let ran = world.run(INSIDE, &with_protocol(protocol, LOCAL.0, fragment));
                 assert_eq!(ran.reason(), reason, "{protocol} {fragment:#x}");
             }

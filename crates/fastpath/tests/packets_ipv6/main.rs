@@ -2,6 +2,8 @@
 
 #[path = "../packets/accept.rs"]
 mod accept;
+#[path = "../packets/datagrams.rs"]
+mod datagrams;
 #[path = "../packets/desync.rs"]
 mod desync;
 #[path = "../packets/epoch.rs"]

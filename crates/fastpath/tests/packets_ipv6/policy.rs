@@ -43,6 +43,7 @@ fn next_headers_by_address_and_switch() {
             let local = match next {
                 next if extensions.contains(&next) => Reason::ExtensionHeader,
                 FRAGMENT => Reason::FragmentDrop,
+                UDP => Reason::LocalNoSession,
                 _ => Reason::PassNotOurs,
             };
             for (interface, to, reason) in [

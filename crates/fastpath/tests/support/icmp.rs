@@ -21,8 +21,17 @@ pub(crate) struct Error {
 impl Error {
     /// The frame for `mac`, about the packet of `about`; tagged as that is.
     pub(crate) fn bytes(&self, mac: Mac, about: &Segment) -> Vec<u8> {
-        let version = self.to.version();
         let packet = Segment { tags: Vec::new(), ..about.clone() }.bytes().split_off(IP);
+        self.quoting(mac, &about.tags, &packet)
+    }
+
+    /// The same about a datagram.
+    pub(crate) fn about_datagram(&self, mac: Mac, about: &Segment) -> Vec<u8> {
+        self.quoting(mac, &[], &about.datagram().split_off(IP))
+    }
+
+    fn quoting(&self, mac: Mac, tags: &[u32], packet: &[u8]) -> Vec<u8> {
+        let version = self.to.version();
         let quoted = packet.len().min(header_len(version) + self.quote);
         let mut message = vec![self.kind, self.code, 0, 0];
         message.extend(self.rest.to_be_bytes());
@@ -31,7 +40,7 @@ impl Error {
         message[2..4].copy_from_slice(&checksum.to_be_bytes());
         let mut frame = mac.to_vec();
         frame.extend([2, 0, 0, 0, 0, 0x77]);
-        frame.extend(about.tags.iter().flat_map(|tag| tag.to_be_bytes()));
+        frame.extend(tags.iter().flat_map(|tag| tag.to_be_bytes()));
         let len = message.len() as u16;
         match version {
             Version::V4 => {

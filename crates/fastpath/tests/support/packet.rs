@@ -217,30 +217,66 @@ impl Segment {
         tcp.extend(self.urgent.to_be_bytes());
         tcp.extend(options);
         tcp.extend(&self.payload);
+        let mut frame = self.wrap(6, &tcp);
+        seal(&mut frame);
+        frame
+    }
+
+    /// The payload as a datagram of UDP between the same ends, with right lengths and checksums.
+    pub(crate) fn datagram(&self) -> Vec<u8> {
+        let mut frame = self.datagram_without_checksum();
+        let sum = !tcp_sum(&frame);
+        let at = tcp_at(&frame) + 6;
+        // RFC 768: zero is none.
+        let sum = if sum == 0 { 0xffff } else { sum };
+        frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+
+    /// The same without a UDP checksum.
+    pub(crate) fn datagram_without_checksum(&self) -> Vec<u8> {
+        let mut udp = Vec::new();
+        udp.extend(self.source.1.to_be_bytes());
+        udp.extend(self.destination.1.to_be_bytes());
+        udp.extend((8 + self.payload.len() as u16).to_be_bytes());
+        udp.extend([0, 0]);
+        udp.extend(&self.payload);
+        let mut frame = self.wrap(17, &udp);
+        seal_ip(&mut frame);
+        frame
+    }
+
+    /// Whether a frame is this one as a datagram that has been translated, its checksums right.
+    pub(crate) fn is_datagram(&self, frame: &[u8]) -> bool {
+        assert!(checksums_hold(frame), "checksums: {frame:02x?}");
+        frame == self.datagram()
+    }
+
+    /// The frame around what is `protocol`; its IP checksum is not set.
+    fn wrap(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
         frame.extend(self.destination_mac);
         frame.extend(self.source_mac);
         frame.extend(self.tags.iter().flat_map(|tag| tag.to_be_bytes()));
-        let len = tcp.len() as u16;
+        let len = payload.len() as u16;
         match self.source.0.version() {
             Version::V4 => {
                 frame.extend([0x08, 0x00, 0x45, self.tos]);
                 frame.extend((20 + len).to_be_bytes());
                 frame.extend(self.ident.to_be_bytes());
-                frame.extend([0x40, 0x00, self.ttl, 6, 0, 0]);
+                frame.extend([0x40, 0x00, self.ttl, protocol, 0, 0]);
             }
             Version::V6 => {
                 frame.extend([0x86, 0xdd, 0x60 | self.tos >> 4, self.tos << 4]);
                 frame.extend(self.ident.to_be_bytes());
                 frame.extend(len.to_be_bytes());
-                frame.extend([6, self.ttl]);
+                frame.extend([protocol, self.ttl]);
             }
         }
         assert_eq!(self.source.0.version(), self.destination.0.version(), "{self:?}");
         frame.extend(self.source.0.octets());
         frame.extend(self.destination.0.octets());
-        frame.extend(tcp);
-        seal(&mut frame);
+        frame.extend(payload);
         frame
     }
 
@@ -343,12 +379,16 @@ fn pseudo_header(frame: &[u8]) -> Vec<u8> {
         Version::V4 => frame[ip + 12..tcp].to_vec(),
         Version::V6 => frame[ip + 8..tcp].to_vec(),
     };
-    pseudo.extend([0, 6]);
+    let protocol = match family {
+        Version::V4 => frame[ip + 9],
+        Version::V6 => frame[ip + 6],
+    };
+    pseudo.extend([0, protocol]);
     pseudo.extend(len.to_be_bytes());
     pseudo
 }
 
-/// Ones' complement sum over the TCP segment with its pseudo-header: 0xffff if it is intact.
+/// Ones' complement sum over the TCP segment or datagram with its pseudo-header: 0xffff if it is intact.
 pub(crate) fn tcp_sum(frame: &[u8]) -> u16 {
     ones_sum(&[&pseudo_header(frame), &frame[tcp_at(frame)..layout_end(frame)]])
 }

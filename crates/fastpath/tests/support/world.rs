@@ -6,12 +6,13 @@ use std::rc::Rc;
 use seawall_fastpath::family::Version;
 use seawall_fastpath::layout::{
     AddressEntry, AddressKey, Entry, InterfaceEntry, Scales, ServiceEntry, ServiceKey, Slot, Word,
-    first_bucket, second_bucket, switch, tag,
+    first_bucket, flag, second_bucket, switch, tag,
 };
 use seawall_fastpath::native::{Buffer, Memory, NativeMemory, NativeTables, Record};
 use seawall_fastpath::siphash::Key;
 use seawall_fastpath::{
-    Action, Addr, Direction, Endpoint, Outcome, Reason, Tables, TcpState, Tuple, Verdict, process,
+    Action, Addr, Direction, Endpoint, Outcome, Reason, Tables, TcpState, Transport, Tuple,
+    Verdict, process,
 };
 use seawall_wire::ethernet::MacAddr;
 
@@ -38,6 +39,9 @@ pub(crate) const UNPROXIED: (Ip, u16) = (VIP, 81);
 /// Proxied, without a usable real server.
 pub(crate) const UNUSABLE: (Ip, u16) = (VIP, 82);
 pub(crate) const DEFERRED: (Ip, u16) = (VIP, 83);
+/// Services of UDP, one of them without a usable real server.
+pub(crate) const DATAGRAMS: (Ip, u16) = (VIP, 53);
+pub(crate) const DATAGRAMS_UNUSABLE: (Ip, u16) = (VIP, 54);
 pub(crate) const LOCAL: (Ip, u16) = (host(0x0a01_0064), 5_000);
 pub(crate) const REAL: (Ip, u16) = (host(0x0a01_0002), 8_080);
 
@@ -51,6 +55,7 @@ pub(crate) const HOP_IN: u32 = 1;
 pub(crate) const HOP_OUT: u32 = 2;
 
 pub(crate) const SERVICE_ID: u32 = 77;
+pub(crate) const UDP_SERVICE_ID: u32 = 78;
 pub(crate) const GENERATION: u32 = 9;
 pub(crate) const START_MS: u64 = 10_000_000;
 pub(crate) const EARLY_DATA: u32 = 12_000;
@@ -130,6 +135,8 @@ impl World {
         world.add_service(UNPROXIED, ServiceEntry::USABLE);
         world.add_service(UNUSABLE, ServiceEntry::SYNPROXY);
         world.add_service(DEFERRED, proxied | ServiceEntry::DEFER);
+        world.add_udp_service(DATAGRAMS, ServiceEntry::USABLE);
+        world.add_udp_service(DATAGRAMS_UNUSABLE, 0);
         world.add_address(VIP, AddressEntry { flags: AddressEntry::VIP, port_min: 0, port_max: 0 });
         let local = AddressEntry { flags: AddressEntry::LOCAL, port_min: 5_000, port_max: 60_000 };
         world.add_address(LOCAL.0, local);
@@ -144,6 +151,11 @@ impl World {
     pub(crate) fn add_service(&self, at: (Ip, u16), flags: u32) {
         let key = ServiceKey::tcp(endpoint(at));
         self.tables.services.borrow_mut().insert(key, ServiceEntry { id: SERVICE_ID, flags });
+    }
+
+    pub(crate) fn add_udp_service(&self, at: (Ip, u16), flags: u32) {
+        let key = ServiceKey::udp(endpoint(at));
+        self.tables.services.borrow_mut().insert(key, ServiceEntry { id: UDP_SERVICE_ID, flags });
     }
 
     pub(crate) fn add_address(&self, address: Ip, entry: AddressEntry) {
@@ -228,13 +240,13 @@ impl World {
         &self.tables.memory.slots()[index as usize]
     }
 
-    pub(crate) fn hash(&self, tuple: &Tuple) -> u64 {
-        tuple.hash(self.tables.memory.settings().index_key.get())
+    pub(crate) fn hash(&self, transport: Transport, tuple: &Tuple) -> u64 {
+        tuple.hash(transport, self.tables.memory.settings().index_key.get())
     }
 
     /// Publishes an entry in the emptier of the tuple's buckets, as the engine does.
     pub(crate) fn publish(&self, tuple: &Tuple, direction: Direction, slot: u32) {
-        let hash = self.hash(tuple);
+        let hash = self.hash(self.slot(slot).state().transport(), tuple);
         let mask = self.tables.memory.settings().bucket_mask.load();
         let entry = Entry { tag: tag(hash), direction, slot };
         let index = self.tables.memory.index();
@@ -312,6 +324,12 @@ impl Session {
             flow.ack.store(ack);
             flow.window.store(window);
         }
+    }
+
+    /// A flow of UDP that has been confirmed.
+    pub(crate) fn datagrams() -> Self {
+        let numbers = Numbers { flags: flag::UDP | flag::ANSWERED, ..Numbers::PLAIN };
+        Self { vip: DATAGRAMS, numbers, ..Self::established() }
     }
 
     /// A plain ACK from the client that lies in the window.
