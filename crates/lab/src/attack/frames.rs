@@ -34,6 +34,8 @@ pub(super) mod reason {
     pub(crate) const ICMP_OUT: &str = "icmp_out";
     pub(crate) const FORWARD_IN: &str = "forward_in";
     pub(crate) const FORWARD_OUT: &str = "forward_out";
+    pub(crate) const PUNT_DATAGRAM: &str = "punt_new_udp";
+    pub(crate) const RING_FULL: &str = "ring_full_unproven";
 }
 
 /// Frames, and the one reason that must count them.
@@ -50,6 +52,8 @@ pub(super) struct Aim {
 }
 
 const ETHERNET: usize = 14;
+/// Ports that no UDP service is on: all below [`port::DATAGRAMS`].
+const OTHER_PORTS: u32 = port::DATAGRAMS as u32;
 /// Values of a next-header field (RFC 8200): hop-by-hop options, routing, destination options.
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -170,10 +174,18 @@ pub(super) fn udp(aim: Aim) -> Vec<Wave> {
             let packet = Packet::udp(aim.link, aim.to(0), data)
                 .vary(Place::Source, SOURCES)
                 .vary(Place::SourcePort, Values::PORTS)
-                .vary(Place::DestinationPort, Values { first: 0, count: 0x1_0000, ..SOURCES });
+                .vary(Place::DestinationPort, Values { first: 0, count: OTHER_PORTS, ..SOURCES });
             one(&packet, reason::UDP)
         })
         .collect()
+}
+
+/// Datagrams to the UDP service from anywhere, each a flow of its own.
+pub(super) fn datagrams(aim: Aim) -> Template {
+    Packet::udp(aim.link, aim.to(port::DATAGRAMS), b"who?")
+        .vary(Place::Source, SOURCES)
+        .vary(Place::SourcePort, Values::PORTS)
+        .template()
 }
 
 pub(super) fn fragments(aim: Aim) -> Vec<Wave> {

@@ -18,6 +18,7 @@
 //! | `ack`, `fin` | the same; one in 2^23 opens a session | `synproxy_bad_ack` | one keyed hash a packet |
 //! | `ack-replay`, `ack-replay-old` | a handshake of one's own, then a packet each | `synproxy_bad_ack` | the hash covers addresses, ports and time |
 //! | `udp` | a packet each | `defence_udp_drop` | the VIP has no UDP service |
+//! | `udp-service` | a packet each, from any address; the real servers answer it | `punt_new_udp`, `ring_full_unproven`, `conn_exceeded_udp` | unconfirmed sessions of UDP have a quarter of the table, all of UDP half; nothing is evicted; a ring of their own |
 //! | `fragments` | the same | `defence_ip_frag_drop` | nothing is put together here |
 //! | `extension-headers` | the same | `ip6_extension_header` | no walk along a chain that the sender chooses |
 //! | `wrong-mac` | the same, on the same link | `not_our_mac` | compared with the interface's |
@@ -179,6 +180,9 @@ pub fn all(family: Family) -> Vec<Attack> {
     }
     let limit = acts("session-limit", "clients that take every session", scene::session_limit);
     all.push(Attack { room: Room::Scarce, ..limit });
+    let about = "datagrams to a UDP service";
+    let share = acts("udp-service", about, scene::udp_service);
+    all.push(Attack { room: Room::Scarce, ..share });
     let old = acts("ack-replay-old", "ACKs with cookies of two epochs ago", scene::ack_replay_old);
     all.push(Attack { waits: true, ..old });
     all

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::frames::{Aim, Wave, reason};
+use super::frames::{self, Aim, Wave, reason};
 use super::peers::{Kept, Proof, connect, is_answered};
 use super::stage::{FEW_PORTS, SESSIONS, Stage, port};
 use super::{Error, Family, Force};
+use crate::echo::Asker;
 use crate::flood::SOURCES;
 use crate::frame::{Order, Packet, Path, Place, Segment, Template, Values, flags};
 use crate::topology::LOCAL_ADDRESSES;
@@ -260,6 +261,57 @@ fn fill_and_knock(scene: &Scene<'_>, faults: &mut Vec<String>) -> Result<(), Err
     });
     faults.extend(answered);
     Ok(())
+}
+
+/// Strangers take the share of the sessions that unconfirmed UDP may have, while flows that are
+/// confirmed go on and TCP finds room.
+pub(super) fn udp_service(scene: &Scene<'_>) -> Result<Deeds, Error> {
+    const REASONS: &[&str] = &[reason::PUNT_DATAGRAM, reason::RING_FULL, reason::FORWARD_IN];
+    let (client, web) = (scene.client(), scene.family.vip(port::WEB));
+    let mut kept = Kept::open(client, web, KEPT)?;
+    let service = scene.family.vip(port::DATAGRAMS);
+    let askers = (0..KEPT).map(|_| Asker::open(client, service));
+    let mut askers: Vec<_> = askers.collect::<Result<_, _>>()?;
+    let mut ask = |faults: &mut Vec<String>| {
+        let answers = askers.iter_mut().map(|asker| asker.ask(SETTLE * 4));
+        faults.extend(answers.filter_map(Result::err).map(|e| format!("a kept UDP flow: {e}")));
+    };
+    let mut deeds = Deeds::default();
+    // The second question confirms the flow.
+    (0..2).for_each(|_| ask(&mut deeds.faults));
+    let end = AtomicBool::new(false);
+    let (sent, faults) = thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut faults = Vec::new();
+            while !end.load(Ordering::Relaxed) {
+                ask(&mut faults);
+                faults.extend(kept.ask());
+                match scene.connect(web, KNOCKS) {
+                    Ok(mut new) => faults.extend(new.iter_mut().filter_map(|stream| {
+                        let answered = is_answered(stream, SETTLE * 4);
+                        (!answered).then(|| "a new connection was not served".to_owned())
+                    })),
+                    Err(error) => faults.push(format!("a new connection: {error}")),
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+            faults
+        });
+        let sent = scene.send(&[frames::datagrams(scene.aim())], scene.force);
+        end.store(true, Ordering::Relaxed);
+        let faults = asking.join().unwrap_or_else(|_| vec!["asking panicked".to_owned()]);
+        sent.map(|sent| (sent.iter().sum(), faults))
+    })?;
+    deeds.faults.extend(faults);
+    deeds.sent = sent;
+    deeds.claims = vec![
+        Claim::Among { reasons: REASONS, sent },
+        at_least("conn_exceeded_udp", 1),
+        // Resets of clients that have their answer, and answers to strangers whose session is over.
+        at_least(reason::TCP, 0),
+        at_least(reason::LOCAL, 0),
+    ];
+    Ok(deeds)
 }
 
 /// Real clients take every local port of a pool.

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::Error;
 use crate::daemon::{Daemon, SERVER_PORT};
+use crate::echo::EchoServer;
 use crate::flood::{Attacker, Hole, Passes};
 use crate::http::{HttpServer, ServerSpec};
 use crate::topology::{LOCAL_ADDRESSES, VIP, beside};
@@ -33,6 +34,8 @@ pub(super) mod port {
     pub(crate) const DEFER: u16 = 85;
     /// Without the proxy.
     pub(crate) const PLAIN: u16 = 86;
+    /// UDP, before the two servers that answer; the last port, so that floods can leave it out.
+    pub(crate) const DATAGRAMS: u16 = 65_535;
 }
 
 /// Local ports of [`port::FEW`].
@@ -95,6 +98,7 @@ pub struct Stage {
     _hole: Hole,
     _servers: Vec<HttpServer>,
     _sleepy: Vec<Socket>,
+    _echoes: Vec<EchoServer>,
     pub(super) topology: Topology,
 }
 
@@ -117,18 +121,19 @@ impl Stage {
         let [first, second, hole] = topology.servers.as_slice() else {
             return Err(Error::Unexpected("the attacks need three servers".to_owned()));
         };
-        let (mut servers, mut sleepy) = (Vec::new(), Vec::new());
+        let (mut servers, mut sleepy, mut echoes) = (Vec::new(), Vec::new(), Vec::new());
         for (host, name) in [(first, "server-1"), (second, "server-2")] {
             for address in [host.address(), host.address6()] {
                 let web = SocketAddr::new(address, SERVER_PORT);
                 servers.push(HttpServer::start(&host.namespace, web, ServerSpec::new(name))?);
+                echoes.push(EchoServer::start(&host.namespace, web, name)?);
                 sleepy.push(listen(&host.namespace, SocketAddr::new(address, SLEEPY_PORT))?);
             }
         }
         let hole = Hole::attach(&hole.namespace, "eth0")?;
         let directory = TempDir::with_prefix("seawall-attack-")?;
         let (executable, _passes, _hole) = (executable.to_owned(), passes, hole);
-        let (running, _servers, _sleepy) = (None, servers, sleepy);
+        let (running, _servers, _sleepy, _echoes) = (None, servers, sleepy, echoes);
         Ok(Self {
             running,
             attacker,
@@ -138,6 +143,7 @@ impl Stage {
             _hole,
             _servers,
             _sleepy,
+            _echoes,
             topology,
         })
     }
@@ -215,17 +221,19 @@ impl Stage {
                 (port::SLEEPY, 1, SLEEPY_PORT, "synproxy = \"on\""),
                 (port::DEFER, 1, SERVER_PORT, "synproxy = \"on\"\ndefer = true"),
                 (port::PLAIN, 1, SERVER_PORT, "synproxy = \"off\""),
+                (port::DATAGRAMS, 1, SERVER_PORT, "synproxy = \"off\""),
             ] {
                 let servers = match port {
                     port::HOLE => 2..3,
                     port::FEW => 0..1,
                     _ => 0..2,
                 };
+                let protocol = if port == port::DATAGRAMS { "udp" } else { "tcp" };
                 let pool = if port == port::FEW { "few" } else { "default" };
                 // Writing to a `String` cannot fail.
                 let _ = write!(
                     text,
-                    "\n[[service]]\naddress = \"{}\"\nprotocol = \"tcp\"\nscheduler = \"rr\"\n\
+                    "\n[[service]]\naddress = \"{}\"\nprotocol = \"{protocol}\"\nscheduler = \"rr\"\n\
                      {keys}\nlocal_addresses = \"{pool}\"\n",
                     family.vip(port),
                 );
