@@ -10,7 +10,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{JoinHandle, sleep};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use aya::EbpfLoader;
@@ -20,6 +20,7 @@ use aya::programs::XdpMode;
 use crate::connections_layout::{map, number, program, stage};
 use crate::flood::{Error, OBJECT, xdp};
 use crate::generator::Generator;
+pub use crate::generator::Work;
 use crate::topology::{Host, Interface, Topology};
 
 /// Connections under way at a time: fewer than a veth has room for frames.
@@ -164,7 +165,7 @@ impl<'t> Connections<'t> {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn start(&self) -> Result<Work, Error> {
+    pub fn start(&self) -> Result<Work<()>, Error> {
         self.begin(Then::Close, u32::MAX)
     }
 
@@ -195,7 +196,7 @@ impl<'t> Connections<'t> {
         Ok(least)
     }
 
-    fn begin(&self, then: Then, limit: u32) -> Result<Work, Error> {
+    fn begin(&self, then: Then, limit: u32) -> Result<Work<()>, Error> {
         let stage = match then {
             Then::Close => stage::CLOSE,
             Then::Keep => stage::KEEP,
@@ -204,7 +205,7 @@ impl<'t> Connections<'t> {
             shared.lock().set_stage(stage)?;
         }
         let shared = self.clients.clone();
-        Work::start(&self.topology.client, move |end| shared.connect(limit, end))
+        Work::start(&self.topology.client.namespace, move |end| shared.connect(limit, end))
     }
 
     /// Sends small segments of the kept connections at random, from both sides, as many as the
@@ -212,11 +213,11 @@ impl<'t> Connections<'t> {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn repeat(&self) -> Result<[Work; 2], Error> {
+    pub fn repeat(&self) -> Result<[Work<()>; 2], Error> {
         let start = |shared: &Shared, host: &Host| {
             shared.lock().generator.load(program::REPEAT)?;
             let shared = shared.clone();
-            Work::start(host, move |end| {
+            Work::start(&host.namespace, move |end| {
                 while !end.load(Ordering::Relaxed) {
                     shared.lock().generator.turn(program::REPEAT, REPEAT_TURN)?;
                 }
@@ -325,50 +326,5 @@ impl Side {
             self.plan.set(0, self.words, 0)?;
         }
         self.generator.turn(program::CONNECT, TURN)
-    }
-}
-
-/// Work of a generator; dropping it ends it.
-pub struct Work {
-    end: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<(), Error>>>,
-}
-
-impl Work {
-    fn start(
-        host: &Host,
-        work: impl FnOnce(&AtomicBool) -> Result<(), Error> + Send + 'static,
-    ) -> Result<Self, Error> {
-        let end = Arc::new(AtomicBool::new(false));
-        let ends = Arc::clone(&end);
-        let thread = host.namespace.spawn(move || work(&ends))?;
-        Ok(Self { end, thread: Some(thread) })
-    }
-
-    /// Whether it has ended by itself.
-    pub fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// Ends it.
-    ///
-    /// # Errors
-    /// What ended it before, if anything did.
-    pub fn stop(mut self) -> Result<(), Error> {
-        self.end.store(true, Ordering::Relaxed);
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result,
-            _ => Err(Error::Missing("work: its thread panicked")),
-        }
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // Whoever wanted to know how it went has called `stop`.
-            let _ = thread.join();
-        }
     }
 }

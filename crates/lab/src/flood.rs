@@ -5,9 +5,7 @@
 //! attacker's veth. Nothing else here sends as many packets for as little CPU time.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, MapData, PerCpuArray};
@@ -16,7 +14,7 @@ use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
 use crate::flood_layout::{FIELDS, FRAME_MAX, Field, TEMPLATES, map, program};
 use crate::frame::{Link, Packet, Part, Path, Place, Segment, Template, Values, flags};
-use crate::generator::Generator;
+use crate::generator::{Generator, Work};
 use crate::topology::{Arms, Host, Topology};
 use crate::{Interface, Namespace};
 
@@ -276,14 +274,12 @@ impl Attacker {
         }
         let mut generator = Generator::new(ebpf, self.interface);
         generator.load(program::FLOOD)?;
-        let end = Arc::new(AtomicBool::new(false));
-        let ends = Arc::clone(&end);
         let count = templates.len() as u32;
-        let work = move || {
-            generate(&mut generator, rate, &ends)?;
+        let work = Work::start(&host.namespace, move |end| {
+            generate(&mut generator, rate, end)?;
             (0..count).map(|at| sent(generator.ebpf(), at)).collect()
-        };
-        Ok(Flood { end, thread: Some(host.namespace.spawn(work)?) })
+        })?;
+        Ok(Flood { work })
     }
 
     /// What has come back so far.
@@ -343,8 +339,7 @@ fn shares_network(a: Option<&Network>, b: Option<&Network>) -> bool {
 /// A flood that is under way; dropping it ends it.
 #[derive(Debug)]
 pub struct Flood {
-    end: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<Vec<u64>, Error>>>,
+    work: Work<Vec<u64>>,
 }
 
 impl Flood {
@@ -360,22 +355,8 @@ impl Flood {
     ///
     /// # Errors
     /// What ended it before, if anything did.
-    pub fn stop_each(mut self) -> Result<Vec<u64>, Error> {
-        self.end.store(true, Ordering::Relaxed);
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result,
-            _ => Err(Error::Missing("flood: its thread panicked")),
-        }
-    }
-}
-
-impl Drop for Flood {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // Whoever wanted to know how it went has called `stop`.
-            let _ = thread.join();
-        }
+    pub fn stop_each(self) -> Result<Vec<u64>, Error> {
+        self.work.stop()
     }
 }
 

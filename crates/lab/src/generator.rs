@@ -2,6 +2,10 @@
 //! short turns.
 
 use aya::Ebpf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, XdpMode};
 
 use crate::Namespace;
@@ -58,5 +62,53 @@ impl Generator {
     /// The programs and their maps.
     pub(crate) const fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf
+    }
+}
+
+/// Work of a generator, which gives a `T` in the end; dropping it ends it.
+#[derive(Debug)]
+pub struct Work<T> {
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<T, Error>>>,
+}
+
+impl<T: Send + 'static> Work<T> {
+    /// Starts it on a thread in a namespace; it is to end when it is told to.
+    pub(crate) fn start(
+        namespace: &Namespace,
+        work: impl FnOnce(&AtomicBool) -> Result<T, Error> + Send + 'static,
+    ) -> Result<Self, Error> {
+        let end = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&end);
+        Ok(Self { end, thread: Some(namespace.spawn(move || work(&ends))?) })
+    }
+}
+
+impl<T> Work<T> {
+    /// Whether it has ended by itself.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// What ended it before, if anything did.
+    pub fn stop(mut self) -> Result<T, Error> {
+        self.end.store(true, Ordering::Relaxed);
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            _ => Err(Error::Missing("result: the thread of a generator panicked")),
+        }
+    }
+}
+
+impl<T> Drop for Work<T> {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Whoever wanted to know how it went has called `stop`.
+            let _ = thread.join();
+        }
     }
 }
