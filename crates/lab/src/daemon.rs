@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub struct DaemonSpec {
     pub weights: Vec<u16>,
     /// Sessions at a time.
     pub max_sessions: u32,
+    /// The first and the last local address of FULLNAT, in the servers' network.
+    pub local_addresses: [Ipv4Addr; 2],
 }
 
 impl DaemonSpec {
@@ -48,13 +50,14 @@ impl DaemonSpec {
             forwarding: "fullnat",
             weights: Vec::new(),
             max_sessions: 1 << 17,
+            local_addresses: [LOCAL_ADDRESSES[0], LOCAL_ADDRESSES[LOCAL_ADDRESSES.len() - 1]],
         }
     }
 
     /// The configuration file for `topology`: [`service`], and [`DaemonSpec::unproxied`] if there
     /// is one, before all its servers; the API on `socket`.
     pub fn config(&self, topology: &Topology, socket: &Path) -> String {
-        let [first, .., last] = LOCAL_ADDRESSES;
+        let [first, last] = self.local_addresses;
         let mut text = format!(
             "interfaces = {:?}\nmax_sessions = {}\n\n[api]\nsocket = {socket:?}\n\n\
              [[local_addresses]]\nname = \"default\"\naddresses = [\"{first}-{last}\"]\n",

@@ -185,12 +185,7 @@ impl Counts {
         let balancer = &rig.topology.balancer.namespace;
         let arrived = received(balancer)?.iter().map(|(_, count)| count).sum();
         let forwarded = match system {
-            System::Seawall => {
-                let daemon = rig.running.daemon.as_ref().context("no daemon")?;
-                let stats = seawall_control::api::Client::new(daemon.socket()).stats()?;
-                let count = |name: &str| stats.counters.get(name).copied().unwrap_or(0);
-                count("forward_in") + count("forward_out")
-            }
+            System::Seawall => rig.running.counters(["forward_in", "forward_out"])?,
             System::Limit(Limit::Redirect) => arrived,
             _ => {
                 seawall_lab::tap::sent(balancer, "eth0")?

@@ -15,6 +15,7 @@ mod chart;
 mod connections;
 mod flood;
 mod forward;
+mod growth;
 mod machine;
 mod outcome;
 mod requests;
@@ -63,6 +64,8 @@ struct Settings {
     /// How long is measured.
     window: Duration,
     rounds: usize,
+    /// It is only to be seen that everything works.
+    quick: bool,
     /// See [`Settings::capacity`].
     capacity: OnceCell<f64>,
 }
@@ -98,7 +101,8 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     let (window, rounds) =
         if options.quick { (QUICK_WINDOW, QUICK_ROUNDS) } else { (WINDOW, ROUNDS) };
     let daemon = build_daemon(root)?;
-    let settings = Settings { daemon, window, rounds, capacity: OnceCell::new() };
+    let quick = options.quick;
+    let settings = Settings { daemon, window, rounds, quick, capacity: OnceCell::new() };
     // Before there are threads: they and the processes that they start inherit it.
     cpu::pin(std::process::id(), rig::OTHERS_CPU)?;
     println!("{}", machine::describe()?);
@@ -141,14 +145,15 @@ fn measure(scenario: &Scenario, settings: &Settings) -> Result<Outcome> {
         let program = system.needs().unwrap_or_default();
         eprintln!("{}: {} left out: no `{program}` here", scenario.name, system.name());
     }
-    for round in 1..=settings.rounds {
+    let rounds = settings.rounds.min(scenario.most_rounds);
+    for round in 1..=rounds {
         for &system in &here {
             let sample = (scenario.measure)(settings, system)
                 .with_context(|| format!("{} in round {round}", system.name()))?;
             eprintln!(
                 "{}, round {round} of {}: {} {} {}",
                 scenario.name,
-                settings.rounds,
+                rounds,
                 system.name(),
                 outcome::short(sample.value),
                 scenario.unit,

@@ -7,7 +7,7 @@ use super::Settings;
 use super::flood::{self, Deed};
 use super::outcome::{Figure, Must, Sample};
 use super::system::{Limit, System};
-use super::{bulk, connections, forward, requests};
+use super::{bulk, connections, forward, growth, requests};
 
 /// One thing to measure.
 pub(crate) struct Scenario {
@@ -17,12 +17,14 @@ pub(crate) struct Scenario {
     /// In the order in which they run in each round.
     pub(crate) systems: &'static [System],
     pub(crate) musts: &'static [Must],
+    /// More are not made, for want of time.
+    pub(crate) most_rounds: usize,
     /// One run of one system.
     pub(crate) measure: fn(&Settings, System) -> Result<Sample>,
 }
 
 /// All of them.
-pub(crate) static SCENARIOS: [Scenario; 8] = [
+pub(crate) static SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "syn-flood",
         about: "SYNs from anywhere, each to be answered",
@@ -37,6 +39,7 @@ pub(crate) static SCENARIOS: [Scenario; 8] = [
             Must::at_least(Figure::Over("nft-synproxy"), 8.0),
             Must::at_least(Figure::Over("limit"), 0.75),
         ],
+        most_rounds: usize::MAX,
         measure: |settings, system| flood::measure(settings, system, &[Kind::Syn], Deed::Answered),
     },
     Scenario {
@@ -48,6 +51,7 @@ pub(crate) static SCENARIOS: [Scenario; 8] = [
             Must::at_least(Figure::Over("nft-conntrack"), 8.0),
             Must::at_least(Figure::Over("limit"), 0.70),
         ],
+        most_rounds: usize::MAX,
         measure: |settings, system| flood::measure(settings, system, &[Kind::Ack], Deed::Refused),
     },
     Scenario {
@@ -56,6 +60,7 @@ pub(crate) static SCENARIOS: [Scenario; 8] = [
         unit: "frames answered or refused per second of receive-side CPU",
         systems: &[System::Seawall, System::NftSynproxy, System::Limit(Limit::Drop)],
         musts: &[Must::at_least(Figure::Over("nft-synproxy"), 8.0)],
+        most_rounds: usize::MAX,
         measure: |settings, system| {
             let kinds = [Kind::Syn, Kind::Ack, Kind::Udp, Kind::Fragment];
             flood::measure(settings, system, &kinds, Deed::Refused)
@@ -75,6 +80,7 @@ pub(crate) static SCENARIOS: [Scenario; 8] = [
             Must::at_least(Figure::Over("nft-dnat"), 4.0),
             Must::at_least(Figure::Over("limit"), 0.60),
         ],
+        most_rounds: usize::MAX,
         measure: forward::measure,
     },
     Scenario {
@@ -86,6 +92,7 @@ pub(crate) static SCENARIOS: [Scenario; 8] = [
             Must::at_most(Figure::Value, 12.0),
             Must::at_most(Figure::Over("nft-synproxy"), 1.0 / 3.0),
         ],
+        most_rounds: usize::MAX,
         measure: connections::measure,
     },
     Scenario {
@@ -97,6 +104,7 @@ pub(crate) static SCENARIOS: [Scenario; 8] = [
             Must::at_least(Figure::Over("routing"), 0.95),
             Must::at_most(Figure::Note("socket_errors"), 0.0),
         ],
+        most_rounds: usize::MAX,
         measure: requests::real_http,
     },
     Scenario {
@@ -105,6 +113,7 @@ pub(crate) static SCENARIOS: [Scenario; 8] = [
         unit: "MB/s, the mean of the four",
         systems: &[System::Seawall, System::Routing, System::Haproxy],
         musts: &[Must::at_least(Figure::Over("routing"), 0.90)],
+        most_rounds: usize::MAX,
         measure: bulk::measure,
     },
     Scenario {
@@ -116,6 +125,20 @@ pub(crate) static SCENARIOS: [Scenario; 8] = [
             Must::at_most(Figure::Over("limit"), 1.5),
             Must::at_least(Figure::Note("succeeded_at_50_share"), 1.0),
         ],
+        most_rounds: usize::MAX,
         measure: requests::under_attack,
+    },
+    Scenario {
+        name: "growth",
+        about: "segments and SYNs with 1 k to 4 M sessions; what those take",
+        unit: "times the cost of a forwarded segment at 1 k, at 1 M",
+        systems: &[System::Seawall],
+        musts: &[
+            Must::at_most(Figure::Value, 1.5),
+            Must::at_most(Figure::Note("syn_cost_times"), 1.5),
+            Must::at_most(Figure::Note("bytes_a_session"), 400.0),
+        ],
+        most_rounds: 3,
+        measure: growth::measure,
     },
 ];

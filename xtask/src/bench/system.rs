@@ -274,6 +274,15 @@ impl From<Daemon> for Running {
     }
 }
 
+impl Running {
+    /// The sum of two of the daemon's counters.
+    pub(crate) fn counters(&self, names: [&str; 2]) -> Result<u64> {
+        let daemon = self.daemon.as_ref().context("no daemon")?;
+        let stats = seawall_control::api::Client::new(daemon.socket()).stats()?;
+        Ok(names.iter().filter_map(|name| stats.counters.get(*name)).sum())
+    }
+}
+
 /// What a system has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
