@@ -1,7 +1,7 @@
 //! Whole connections between Linux's own stacks: what the balancer spends on each, how long they
 //! take, and how many fail.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -12,11 +12,13 @@ use seawall_lab::daemon::SERVER_PORT;
 use seawall_lab::flood::Kind;
 use seawall_lab::http::{HttpServer, ServerSpec};
 use seawall_lab::load::{Limit, Load, LoadSpec, Snapshot};
+use seawall_lab::tap::counted;
 use seawall_lab::{ProcessGuard, TopologySpec};
 use tempfile::TempDir;
 
 use super::outcome::Sample;
 use super::rig::{Placement, Rig};
+use super::series::Series;
 use super::system::System;
 use super::{Settings, WARM_UP};
 
@@ -28,10 +30,17 @@ const CALM_PAUSE: Duration = Duration::from_millis(2);
 const LOAD_MAX: Duration = Duration::from_secs(600);
 /// Shares of the capacity that floods have, in percent.
 const SHARES: [u32; 4] = [0, 25, 50, 75];
-/// How much longer than others runs with wrk are: five make a minute.
-const HTTP_WINDOWS: u32 = 8;
+/// How much longer than others the runs at each share are: percentiles want many requests.
+const ATTACK_WINDOWS: u32 = 4;
+/// How long wrk runs.
+const HTTP: Duration = Duration::from_secs(60);
+const QUICK_HTTP: Duration = Duration::from_secs(3);
+/// Parts of that which are told apart: 10 s each.
+const PERIODS: u32 = 6;
 /// Connections that wrk keeps under way.
 const WRK_CONNECTIONS: u32 = 64;
+/// How much longer than it was told to wrk may take to end.
+const WRK_ENDS: Duration = Duration::from_secs(20);
 
 /// Latency of requests while the balancer is flooded; the figure is the 99th percentile under half
 /// of what Seawall can answer on one processor.
@@ -45,6 +54,7 @@ pub(crate) fn under_attack(settings: &Settings, system: System) -> Result<Sample
     let host = rig.topology.attacker.as_ref().context("no attacker")?;
     let _server = serve(&rig)?;
     let target = system.target(&rig.topology);
+    let window = settings.window * ATTACK_WINDOWS;
     let mut sample = Sample::new(0.0).note("capacity_per_s", capacity);
     for share in SHARES {
         let rate = (capacity * f64::from(share) / 100.0) as u32;
@@ -58,25 +68,25 @@ pub(crate) fn under_attack(settings: &Settings, system: System) -> Result<Sample
         let load = Load::start(&rig.topology.client.namespace, spec)?;
         sleep(WARM_UP);
         let before = load.snapshot();
-        sleep(settings.window);
+        sleep(window);
         let made = load.snapshot().since(&before);
         load.stop();
         load.finish();
         drop(flood);
         if share == 50 {
-            sample.value = millis(settings, made.p99());
-            sample = sample.note("succeeded_at_50_share", succeeded(&made));
+            sample.value = millis(window, made.p99());
         }
         sample = sample
-            .note(&format!("at_{share:02}_p50_ms"), millis(settings, made.p50()))
-            .note(&format!("at_{share:02}_p99_ms"), millis(settings, made.p99()))
-            .note(&format!("at_{share:02}_failed"), made.failed() as f64)
+            .note(&format!("at_{share:02}_p50_ms"), millis(window, made.p50()))
+            .note(&format!("at_{share:02}_p99_ms"), millis(window, made.p99()))
+            .note(&format!("at_{share:02}_succeeded_share"), succeeded(&made))
             .note(&format!("at_{share:02}_per_s"), made.rate());
     }
     Ok(sample)
 }
 
-/// What wrk makes of nginx, a connection a request.
+/// What wrk makes of nginx, a connection a request. How even that was over the time is told by the
+/// connections that nginx has accepted, period by period.
 pub(crate) fn real_http(settings: &Settings, system: System) -> Result<Sample> {
     let spec = TopologySpec { real_servers: 1, attacker: false, ..TopologySpec::default() };
     let rig =
@@ -85,19 +95,34 @@ pub(crate) fn real_http(settings: &Settings, system: System) -> Result<Sample> {
     let server = &rig.topology.servers[0];
     let _nginx = nginx(&rig, SocketAddr::new(server.address(), SERVER_PORT))?;
     let target = system.target(&rig.topology);
-    let window = settings.window * HTTP_WINDOWS;
+    let time = if settings.quick { QUICK_HTTP } else { HTTP };
     let mut command = Command::new("wrk");
     command
         .args(["--latency", "-t1", "-c", &WRK_CONNECTIONS.to_string()])
-        .args(["-d", &window.as_secs().max(1).to_string(), "-H", "Connection: close"])
-        .arg(format!("http://{target}/"));
+        .args(["-d", &time.as_secs().to_string(), "-H", "Connection: close"])
+        .arg(format!("http://{target}/"))
+        .stdout(Stdio::piped());
     let usage = rig.usage()?;
-    let output = rig.topology.client.namespace.run(|| command.output()).context("wrk")?;
+    let mut wrk = rig.topology.client.namespace.spawn_process(command).context("wrk")?;
+    let accepted = || counted(&server.namespace, "snmp", "Tcp:", "PassiveOpens");
+    let mut last = accepted()?;
+    let mut periods = Series::default();
+    for _ in 0..PERIODS {
+        sleep(time / PERIODS);
+        let now = accepted()?;
+        periods.push((now - last) as f64);
+        last = now;
+    }
+    let ended = wrk.wait_for(WRK_ENDS)?;
+    ensure!(ended.is_some_and(|status| status.success()), "wrk does not end well: {ended:?}");
+    let mut output = Vec::new();
+    wrk.child().stdout.take().context("wrk has no output")?.read_to_end(&mut output)?;
     let spent = rig.usage()?.since(&usage);
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&output);
     let made = Wrk::parse(&text).with_context(|| format!("wrk said: {text}"))?;
     Ok(Sample::new(made.per_second)
         .note("socket_errors", made.errors)
+        .note("flatness", periods.flatness().unwrap_or(0.0))
         .note("p99_ms", made.p99_ms)
         .note("balancer_us_each", spent.balancer / made.requests * 1e6))
 }
@@ -136,8 +161,8 @@ fn nginx(rig: &Rig, address: SocketAddr) -> Result<(TempDir, ProcessGuard)> {
 }
 
 /// A latency in milliseconds; where nothing succeeded, all of the window has not been enough.
-fn millis(settings: &Settings, latency: Option<Duration>) -> f64 {
-    latency.unwrap_or(settings.window).as_secs_f64() * 1e3
+fn millis(window: Duration, latency: Option<Duration>) -> f64 {
+    latency.unwrap_or(window).as_secs_f64() * 1e3
 }
 
 /// The part of the requests that succeeded.

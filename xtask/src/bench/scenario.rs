@@ -103,6 +103,7 @@ pub(crate) static SCENARIOS: [Scenario; 9] = [
         musts: &[
             Must::at_least(Figure::Over("routing"), 0.95),
             Must::at_most(Figure::Note("socket_errors"), 0.0),
+            Must::at_least(Figure::Note("flatness"), 0.90),
         ],
         most_rounds: usize::MAX,
         measure: requests::real_http,
@@ -123,7 +124,7 @@ pub(crate) static SCENARIOS: [Scenario; 9] = [
         systems: &[System::Seawall, System::NftSynproxy, System::Limit(Limit::DropAttack)],
         musts: &[
             Must::at_most(Figure::Over("limit"), 1.5),
-            Must::at_least(Figure::Note("succeeded_at_50_share"), 1.0),
+            Must::at_least(Figure::Note("at_50_succeeded_share"), 1.0),
         ],
         most_rounds: usize::MAX,
         measure: requests::under_attack,

@@ -30,6 +30,12 @@ impl Series {
         Some([least, most])
     }
 
+    /// The least over the most: 1 when all are the same, `None` when nothing is more than 0.
+    pub(crate) fn flatness(&self) -> Option<f64> {
+        let [least, most] = self.range()?;
+        (most > 0.0).then(|| least / most)
+    }
+
     /// This over `other`, round by round: what the machine did to both in a round cancels out.
     /// Rounds in which `other` is 0 are left out.
     pub(crate) fn over(&self, other: &Self) -> Self {
@@ -63,6 +69,13 @@ mod tests {
     fn the_range_is_the_least_and_the_most() {
         assert_eq!(series(&[]).range(), None);
         assert_eq!(series(&[3.0, 1.0, 2.0]).range(), Some([1.0, 3.0]));
+    }
+
+    #[test]
+    fn flatness_is_the_least_over_the_most() {
+        assert_eq!(series(&[8.0, 10.0, 9.0]).flatness(), Some(0.8));
+        assert_eq!(series(&[0.0, 10.0]).flatness(), Some(0.0));
+        assert_eq!(series(&[0.0]).flatness(), None);
     }
 
     #[test]
