@@ -104,7 +104,6 @@ fn config(topology: &Topology, socket: &Path) -> String {
                 (ONE_PACKET, "protocol = \"udp\"\nops = true", SERVER_PORT),
                 (NOBODY, "protocol = \"udp\"\nudp_timeout = 60", CLOSED_PORT),
             ] {
-                // Under NAT one real server would have two sessions of the client's port.
                 let _ = write!(
                     text,
                     "\n[[service]]\naddress = \"{}\"\n{keys}\nscheduler = \"rr\"\n\
