@@ -6,7 +6,7 @@
 //! fragment an IPv4 packet whose sender allows it, this one is dropped and counted: nothing that
 //! speaks TCP leaves DF unset and sends more than its path takes.
 //!
-//! The error quotes the header of the packet and the [`QUOTED`] bytes behind it: what Linux, the
+//! The error quotes the header of the packet and the 20 bytes behind it: what Linux, the
 //! BSDs and Windows look for a connection by (RFC 792 asks for 8). It is smaller than what it is
 //! about, and [`BURST_MS`] bounds how many there are.
 
