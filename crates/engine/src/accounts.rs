@@ -455,7 +455,7 @@ mod tests {
     use seawall_fastpath::{Addr, Endpoint, Transport};
 
     use super::{Arrival, Service};
-    use crate::desired::{Forwarding, RealServerSpec, ServiceSpec};
+    use crate::desired::{Forwarding, Introduction, RealServerSpec, ServiceSpec};
     use crate::scheduler::{Flags, Kind};
 
     const fn at(address: u32) -> Endpoint {
@@ -478,6 +478,7 @@ mod tests {
             defer: false,
             one_packet: false,
             timeout: None,
+            introduction: Introduction::None,
             pool: None,
             real_servers: (0..servers).map(server).collect(),
         })

@@ -12,7 +12,7 @@ use seawall_fastpath::layout::{Settings, Slot, Word, flag};
 use seawall_fastpath::native::Memory;
 
 use crate::accounts::{Counted, Server, Service};
-use crate::desired::{Config, RealServerSpec, ServiceSpec};
+use crate::desired::{Config, Introduction, RealServerSpec, ServiceSpec};
 use crate::engine::{Engine, Request};
 use crate::scheduler::{Flags, Kind};
 
@@ -108,6 +108,13 @@ impl<M: Memory> Engine<M> {
         if let Some(found) = self.services.get_mut(service as usize) {
             found.spec.timeout = timeout;
         }
+    }
+
+    /// Sets how real servers of a service learn who their client is, in new sessions.
+    pub fn set_introduction(&mut self, service: u32, introduction: Introduction) {
+        let Some(found) = self.services.get_mut(service as usize) else { return };
+        found.spec.introduction = introduction;
+        self.request(Request::ServiceChanged(service));
     }
 
     /// Has another scheduler choose, from its start.

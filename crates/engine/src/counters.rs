@@ -92,6 +92,21 @@ seawall_fastpath::counters! {
         "Packets that reached the engine after their session was established or placed it, and were forwarded.", "";
     PassOnFailed, true, "pass_on_failed",
         "Such packets that could not be forwarded.", "";
+    ToaAdded, false, "fullnat_add_toa_ok",
+        "Segments that told a real server by a TOA option who its client is.", "";
+    ToaHeadFull, false, "fullnat_add_toa_head_full",
+        "Of those, segments that lost other options to make room for it.", "";
+    ToaTooLong, false, "fullnat_add_toa_fail_len",
+        "Segments too long to have a TOA option beside their payload: a bare ACK with it went first.",
+        "The client ignores the MSS that it was told, or the path to the real server is narrower than `init_mss` allows for.";
+    ProxyHeader, false, "proxy_protocol_sent",
+        "PROXY headers sent for the first time.", "";
+    ProxyHeaderAgain, false, "proxy_protocol_retransmitted",
+        "PROXY headers, or a part of one, sent again.",
+        "Look for loss, or for a real server that is too busy to read.";
+    ProxyHeaderFailed, true, "proxy_protocol_failed",
+        "A real server accepted, but never acknowledged its PROXY header; both ends were reset.",
+        "Check the real server: its receive window stays shut, or its path loses segments.";
     RecordInvalid, true, "record_invalid",
         "Records that named no session or service, or held no segment.", "";
 }

@@ -5,6 +5,7 @@ use seawall_fastpath::siphash::Key;
 use seawall_fastpath::{Addr, Endpoint, STATES, TcpState, Transport};
 
 use crate::epoch::Epoch;
+use crate::proxy_header::ProxyProtocol;
 use crate::scheduler;
 
 /// How packets reach a real server.
@@ -40,6 +41,20 @@ pub struct LocalPool {
     pub port_max: u16,
 }
 
+/// How real servers learn who their client is (SPEC C7).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Introduction {
+    /// Not at all: under FULLNAT they see a local address.
+    #[default]
+    None,
+    /// By a TCP option of its first segments, under FULLNAT (LVS: `fullnat_toa_entry`). Options
+    /// that clients forge never arrive.
+    Toa,
+    /// By a header in front of what it says. Without the proxy there is none: the client's own
+    /// handshake leaves no room for it in the stream.
+    Proxy(ProxyProtocol),
+}
+
 /// A virtual service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceSpec {
@@ -60,6 +75,8 @@ pub struct ServiceSpec {
     /// How long its sessions may be idle, in milliseconds, where it is not as [`Timeouts`] has it:
     /// over TCP when they are established, over UDP always (LVS: `est_timeout`).
     pub timeout: Option<u64>,
+    /// How real servers learn who their client is.
+    pub introduction: Introduction,
     /// Index into [`Desired::pools`], for FULLNAT.
     pub pool: Option<usize>,
     /// The real servers, in the order of their addition.

@@ -16,7 +16,7 @@ use seawall_wire::ethernet::MacAddr;
 use crate::accounts::{Counted, Service, totals_of};
 use crate::change::{change_flag, publish};
 use crate::counters::{Counter, Counters};
-use crate::desired::{Config, Desired, Forwarding, RealServerSpec, Secrets};
+use crate::desired::{Config, Desired, Forwarding, Introduction, RealServerSpec, Secrets};
 use crate::epoch::Epoch;
 use crate::handshake::Handshake;
 use crate::next_hops::{Gateway, Interface, NextHops, Sender};
@@ -179,6 +179,9 @@ impl<M: Memory> Engine<M> {
         if found.spec.defer {
             flags |= ServiceEntry::DEFER;
         }
+        if found.spec.introduction == Introduction::Toa {
+            flags |= ServiceEntry::TOA;
+        }
         if found.servers.iter().any(|server| !server.removed && server.spec.weight > 0) {
             flags |= ServiceEntry::USABLE;
         }
@@ -294,7 +297,9 @@ impl<M: Memory> Engine<M> {
         }
         match kind {
             RecordKind::Accepted => self.handle_accepted(now, &arrived),
-            RecordKind::Embryo | RecordKind::FromClient => self.handle_client(now, &arrived),
+            RecordKind::Embryo | RecordKind::FromClient | RecordKind::FromUnproxied => {
+                self.handle_client(now, &arrived);
+            }
             RecordKind::FromRealServer => self.handle_real_server(now, &arrived),
             RecordKind::Unproxied => self.handle_unproxied(now, &arrived),
             RecordKind::StateChanged | RecordKind::Datagram => {}
@@ -317,6 +322,10 @@ impl<M: Memory> Engine<M> {
                 self.count(Counter::ExpiredNoServer);
                 self.reset_both(session);
                 self.retire(now, session);
+                continue;
+            }
+            if self.preface(session).is_some() {
+                self.preface_timeout(now, session);
                 continue;
             }
             let (deadline, pressed) =
@@ -401,6 +410,12 @@ impl<M: Memory> Engine<M> {
                 }
             }
         }
+    }
+
+    /// How real servers of a service learn who their client is.
+    pub(crate) fn introduction(&self, service: u32) -> Introduction {
+        let found = self.services.get(service as usize);
+        found.map_or(Introduction::None, |found| found.spec.introduction)
     }
 
     pub(crate) fn generation(&self, session: u32) -> Option<u32> {
@@ -591,11 +606,19 @@ impl<M: Memory> Engine<M> {
         {
             return;
         }
+        if state == TcpState::Close && self.preface(index).is_some() {
+            // Who is reset asks for no header. (An option costs nothing, and a reset to a late segment
+            // of another connection does not end this one.)
+            change_flag(slot, slot.generation.load(), flag::INTRODUCING, false);
+            self.end_handshake(index);
+        }
         if state == TcpState::Established {
             self.confirm(index);
         }
         self.count_in(index, state);
-        self.wheel.arm(index, now + self.timeout(index, state));
+        if self.preface(index).is_none() {
+            self.wheel.arm(index, now + self.timeout(index, state));
+        }
     }
 
     /// Whether a session in `state` may make room for a new one of the same tuple.

@@ -1,7 +1,8 @@
 //! The handshake with the real server, for a client that has proved its address (SPEC A4, A6 to
 //! A12; seed sections 4.2.2, 4.5, 4.6).
 
-use seawall_fastpath::layout::{Ends, NO_SCALE, Scales, ServiceEntry, Word, flag};
+use seawall_fastpath::family::{Family, V4, V6, Version};
+use seawall_fastpath::layout::{Ends, NO_SCALE, Scales, ServiceEntry, Slot, Word, flag};
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::options::{self, Timestamps};
 use seawall_fastpath::segment::SynOptions;
@@ -10,12 +11,14 @@ use seawall_wire::SeqNumber;
 use seawall_wire::tcp::Flags;
 
 use crate::counters::Counter;
-use crate::desired::Forwarding;
+use crate::desired::{Forwarding, Introduction};
 use crate::engine::{Arrived, Engine, Opening, Request, offer};
 use crate::next_hops::Sender;
 use crate::outbox::MAX_FRAME;
+use crate::preface::{Accepts, Preface};
+use crate::proxy_header::ProxyHeader;
 use crate::send::{Says, copy};
-use crate::store::{Early, Room, Stored};
+use crate::store::Early;
 use crate::table::Found;
 
 /// First retransmission of a SYN to a real server, in milliseconds; doubles each time (RFC 6298,
@@ -31,17 +34,19 @@ const MAX_WAITING: usize = 4096;
 pub(crate) struct Handshake {
     /// When the client proved its address, in milliseconds.
     started: u64,
-    early: Early,
+    pub(crate) early: Early,
     syn: SynOptions,
     /// Timestamps of the accepted ACK, if they are in use.
     timestamps: Option<Timestamps>,
     /// TSval of every SYN to the same real server from the same local address.
-    syn_value: u32,
+    pub(crate) syn_value: u32,
     /// The client's window, in bytes.
     window: u32,
     retransmissions: u32,
     bare_acks: u32,
     second_server: bool,
+    /// The PROXY header that goes before all that is kept, if there is one.
+    pub(crate) preface: Option<Preface>,
 }
 
 impl Handshake {
@@ -142,7 +147,18 @@ impl<M: Memory> Engine<M> {
         let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
         let local = self.local_end(now, service, &spec, client, Sender::Proven)?;
         let ends = Ends { client, vip: packet.tuple.destination, local, real: spec.address };
-        let client_isn = packet.tcp.seq.sub(1);
+        let introduction = self.introduction(service);
+        let preface = match introduction {
+            Introduction::Proxy(protocol) => {
+                let len = ProxyHeader::new(protocol, &ends).bytes().len();
+                Some(Preface::new(protocol, len as u32))
+            }
+            Introduction::None | Introduction::Toa => None,
+        };
+        // What the real server gets before the client's first byte comes after our SYN.
+        let before = preface.map_or(0, |preface| preface.len);
+        let client_isn = packet.tcp.seq.sub(1).sub(before);
+        let toa = if introduction == Introduction::Toa { flag::TOA } else { 0 };
         let (f, syn_value) = match spec.forwarding {
             Forwarding::Nat => (0, options.timestamps.unwrap_or_default().value),
             Forwarding::FullNat => (
@@ -165,7 +181,7 @@ impl<M: Memory> Engine<M> {
             f,
             ts_in: syn_value.wrapping_sub(options.timestamps.unwrap_or_default().value),
             scales: Scales { client: offer.window_scale, ours, real_server: NO_SCALE },
-            word: Word { state: TcpState::SynSent, flags: flag::PROXIED, d: 0 },
+            word: Word { state: TcpState::SynSent, flags: flag::PROXIED | toa, d: 0 },
             one_packet: false,
         };
         let index = self.open(now, &opening)?;
@@ -184,6 +200,7 @@ impl<M: Memory> Engine<M> {
             retransmissions: 0,
             bare_acks: 0,
             second_server: false,
+            preface,
         };
         if let Some(session) = self.sessions.get_mut(index as usize) {
             session.handshake = Some(Box::new(handshake));
@@ -211,6 +228,9 @@ impl<M: Memory> Engine<M> {
         let hop = slot.next_hop_in.load();
         let seq = SeqNumber(slot.client_isn.load()).add(slot.f.load());
         let generation = slot.generation.load();
+        if slot.state().state != TcpState::SynSent {
+            return;
+        }
         let session = self.sessions.get(index as usize);
         let Some(handshake) = session.and_then(|session| session.handshake.as_deref()) else {
             return;
@@ -239,15 +259,20 @@ impl<M: Memory> Engine<M> {
     pub(crate) fn handle_client(&mut self, now: u64, arrived: &Arrived<'_>) {
         let Some(found) = arrived.found else { return self.count(Counter::RecordInvalid) };
         let Some(slot) = self.table.slot(found.index) else { return };
-        if slot.state().state != TcpState::SynSent {
-            return self.pass_on(now, found, arrived.frame);
+        let Word { state, flags, .. } = slot.state();
+        if flags & flag::INTRODUCING != 0 && flags & flag::NO_SERVER != 0 {
+            return self.count(Counter::PassOnFailed);
+        }
+        if state != TcpState::SynSent {
+            return if self.preface(found.index).is_some() {
+                self.client_behind_preface(now, found, arrived)
+            } else {
+                self.pass_on(now, found, arrived.frame)
+            };
         }
         let tcp = &arrived.packet.tcp;
-        let start = SeqNumber(slot.client_isn.load()).add(1);
         let acked = tcp.ack.sub(1).0 == slot.cookie.load();
-        let room = u32::from(u16::MAX) + 1;
-        let inside = tcp.seq.since(start).wrapping_add(arrived.packet.sequence_len()) <= room;
-        if !inside || !tcp.seq.is_within(start, room) {
+        if !self.is_early(found.index, arrived) {
             return self.count(Counter::EarlyInvalid);
         }
         if tcp.flags.contains(Flags::RST) {
@@ -259,29 +284,6 @@ impl<M: Memory> Engine<M> {
             return self.count(Counter::EarlyInvalid);
         }
         self.keep(found.index, arrived);
-    }
-
-    fn keep(&mut self, index: u32, arrived: &Arrived<'_>) {
-        let limits = self.config.store;
-        let session = self.sessions.get_mut(index as usize);
-        let Some(handshake) = session.and_then(|session| session.handshake.as_deref_mut()) else {
-            return;
-        };
-        let room = Room {
-            segments: limits.segments,
-            bytes: limits.bytes,
-            total: limits.total_bytes.saturating_sub(self.early_bytes),
-        };
-        let (seq, len) = (arrived.packet.tcp.seq, arrived.packet.sequence_len());
-        let counter = match handshake.early.keep(seq, len, arrived.frame, room) {
-            Stored::Kept => {
-                self.early_bytes += arrived.frame.len();
-                Counter::EarlyStored
-            }
-            Stored::Duplicate => Counter::EarlyDuplicate,
-            Stored::Full => Counter::QueueFull,
-        };
-        self.count(counter);
     }
 
     /// A real server's segment: part of its handshake, or a SYN/ACK sent again.
@@ -312,7 +314,13 @@ impl<M: Memory> Engine<M> {
             }
             TcpState::SynSent => self.count(Counter::RsInvalid),
             TcpState::SynRecv if syn_ack => self.unproxied_syn_ack(now, found, arrived),
-            _ if !tcp.flags.contains(Flags::SYN) => self.pass_on(now, found, arrived.frame),
+            _ if !tcp.flags.contains(Flags::SYN) => self.hear(now, found, arrived),
+            // The client's first ACK, with the option, got lost.
+            _ if syn_ack
+                && word.flags & (flag::PROXIED | flag::INTRODUCING) == flag::INTRODUCING =>
+            {
+                self.pass_on(now, found, arrived.frame);
+            }
             _ if syn_ack && word.flags & flag::PROXIED != 0 && tcp.ack == first => {
                 self.acknowledge_again(found.index, arrived);
             }
@@ -326,13 +334,19 @@ impl<M: Memory> Engine<M> {
             return self.count(Counter::RsInvalid);
         };
         let Some(session) = self.sessions.get_mut(found.index as usize) else { return };
-        let Some(handshake) = session.handshake.take() else { return };
+        let Some(mut handshake) = session.handshake.take() else { return };
         let service = session.service;
-        self.early_bytes -= handshake.early.bytes();
+        let early = std::mem::take(&mut handshake.early);
+        self.early_bytes -= early.bytes();
         self.learn(service, &handshake, &options);
         let Some(slot) = self.table.slot(found.index) else { return };
         let tcp = &arrived.packet.tcp;
-        let mut flags = flag::PROXIED | flag::OPENING;
+        let toa = slot.state().flags & flag::TOA;
+        let mut flags = flag::PROXIED | flag::OPENING | toa;
+        let ends = slot.ends();
+        if handshake.preface.is_some() || toa != 0 && ends.local != ends.client {
+            flags |= flag::INTRODUCING;
+        }
         if let (Some(client), Some(server)) = (handshake.timestamps, options.timestamps) {
             flags |= flag::TIMESTAMPS;
             slot.ts_out.store(client.echo.wrapping_sub(server.value));
@@ -355,11 +369,24 @@ impl<M: Memory> Engine<M> {
         self.opening.push((found.index, generation));
         self.count(Counter::Established);
         self.state_changed(now, found.index);
+        if handshake.preface.is_some() {
+            let accepts = Accepts {
+                window: u32::from(tcp.window),
+                mss: options.mss.unwrap_or_else(|| default_mss(arrived)).into(),
+                clock: handshake.timestamps.and(options.timestamps).map(|clock| clock.value),
+            };
+            self.early_bytes += early.bytes();
+            handshake.early = early;
+            if let Some(session) = self.sessions.get_mut(found.index as usize) {
+                session.handshake = Some(handshake);
+            }
+            return self.begin_preface(now, found.index, &accepts);
+        }
         let inbound = Found { direction: Direction::Inbound, ..found };
-        for kept in handshake.early.segments() {
+        for kept in early.segments() {
             self.pass_on(now, inbound, &kept.frame);
         }
-        if handshake.early.segments().is_empty() {
+        if early.segments().is_empty() {
             // The store was full; the real server must not wait for the client to say more.
             self.acknowledge_again(found.index, arrived);
         }
@@ -395,15 +422,14 @@ impl<M: Memory> Engine<M> {
         if slot.cookie.load().wrapping_sub(tcp.seq.0) != slot.state().d {
             return self.count(Counter::RsInvalid);
         }
-        let window = slot.inbound.window.load();
-        let scales = Scales::from_bits(slot.scales.load());
-        let scaled = scales.client != NO_SCALE && scales.real_server != NO_SCALE;
-        let shift = if scaled { scales.client } else { 0 };
+        if self.preface(index).is_some() {
+            return self.preface_again(index, arrived);
+        }
         let says = Says {
             flags: Flags::ACK,
             seq: tcp.ack,
             ack: tcp.seq.add(1),
-            window: u16::try_from(window >> shift).unwrap_or(u16::MAX),
+            window: window_to_server(slot),
             syn: None,
             // It echoes the last clock of ours that it heard, so this one does not step back.
             timestamps: options
@@ -536,20 +562,30 @@ impl<M: Memory> Engine<M> {
     /// Resets a client whose real server never answered: it has had nothing but our SYN/ACK.
     fn reset_client(&mut self, index: u32) {
         let Some(slot) = self.table.slot(index) else { return };
+        let Some(start) = self.client_start(index) else { return };
         let says = Says {
             flags: Flags::RST.with(Flags::ACK),
-            ack: SeqNumber(slot.client_isn.load()).add(1),
+            ack: start,
             ..Says::reset(SeqNumber(slot.cookie.load()).add(1))
         };
         self.say(index, Direction::Outbound, &says);
     }
+}
 
-    /// Forgets a session's handshake and gives its store back.
-    pub(crate) fn end_handshake(&mut self, index: u32) {
-        let session = self.sessions.get_mut(index as usize);
-        if let Some(handshake) = session.and_then(|session| session.handshake.take()) {
-            self.early_bytes -= handshake.early.bytes();
-        }
+/// The client's window as a segment to its real server says it.
+pub(crate) fn window_to_server(slot: &Slot) -> u16 {
+    let window = slot.inbound.window.load();
+    let scales = Scales::from_bits(slot.scales.load());
+    let scaled = scales.client != NO_SCALE && scales.real_server != NO_SCALE;
+    let shift = if scaled { scales.client } else { 0 };
+    u16::try_from(window >> shift).unwrap_or(u16::MAX)
+}
+
+/// What a SYN/ACK without an MSS stands for (RFC 9293, section 3.7.1).
+fn default_mss(arrived: &Arrived<'_>) -> u16 {
+    match arrived.packet.version() {
+        Version::V4 => V4::DEFAULT_MSS,
+        Version::V6 => V6::DEFAULT_MSS,
     }
 }
 

@@ -16,7 +16,8 @@
 //!
 //! - A slot is filled before its index entries are published, and reused only
 //!   [`GRACE_MS`] after they were removed.
-//! - A session in `SYN_SENT` has a handshake record, and only such a session has one.
+//! - A session in `SYN_SENT` has a handshake record; of the others only those have one whose PROXY
+//!   header is not acknowledged yet.
 //! - A session of UDP is in `SYN_RECV` or `ESTABLISHED`, and no timer or table of TCP's acts on it.
 //! - Every session is in the timer wheel exactly once.
 //! - No input makes it panic; what it cannot use is counted and dropped.
@@ -25,16 +26,21 @@ mod accounts;
 mod change;
 mod counters;
 mod desired;
+mod early;
 mod engine;
 mod epoch;
 mod handshake;
+mod lengthen;
 mod next_hops;
 mod outbox;
 mod ports;
+mod preface;
+mod proxy_header;
 pub mod scheduler;
 mod send;
 mod store;
 mod table;
+mod toa;
 mod udp;
 mod unproxied;
 mod wheel;
@@ -43,10 +49,11 @@ pub use accounts::{ServerReport, ServiceReport, SessionReport, Totals};
 pub use change::Proxy;
 pub use counters::Counter;
 pub use desired::{
-    Config, Desired, Forwarding, LocalPool, RealServerSpec, Secrets, ServiceSpec, StoreLimits,
-    Timeouts,
+    Config, Desired, Forwarding, Introduction, LocalPool, RealServerSpec, Secrets, ServiceSpec,
+    StoreLimits, Timeouts,
 };
 pub use engine::{Engine, Request};
 pub use epoch::{Epoch, SharedEpoch};
 pub use next_hops::{Gateway, Interface};
+pub use proxy_header::ProxyProtocol;
 pub use table::GRACE_MS;

@@ -2,7 +2,7 @@
 
 use seawall_fastpath::link::Link;
 use seawall_fastpath::native::{Buffer, Memory};
-use seawall_fastpath::options::Timestamps;
+use seawall_fastpath::options::{self, Timestamps};
 use seawall_fastpath::packet::{self, Packet};
 use seawall_fastpath::segment::{self, Segment, SynOptions};
 use seawall_fastpath::splice::splice;
@@ -12,8 +12,10 @@ use seawall_wire::tcp::Flags;
 
 use crate::counters::Counter;
 use crate::engine::{Arrived, Engine, Request};
+use crate::lengthen::append;
 use crate::outbox::MAX_FRAME;
 use crate::table::Found;
+use crate::toa::{Put, Toa};
 
 /// What our own segment to a real server or client says; the rest follows from the session.
 pub(crate) struct Says {
@@ -23,6 +25,16 @@ pub(crate) struct Says {
     pub(crate) window: u16,
     pub(crate) syn: Option<SynOptions>,
     pub(crate) timestamps: Option<Timestamps>,
+}
+
+/// Payload that a segment of our own may have: the longest PROXY header.
+const MAX_PAYLOAD: usize = 107;
+
+/// What a segment of our own has beside what it says: never both.
+#[derive(Default)]
+struct With<'a> {
+    toa: Option<Toa>,
+    payload: &'a [u8],
 }
 
 impl Says {
@@ -42,11 +54,17 @@ impl<M: Memory> Engine<M> {
         };
         let memory = self.table.memory();
         let Some(slot) = memory.slots().get(found.index as usize) else { return };
-        let sent = memory
-            .next_hops()
-            .get(slot.next_hop(found.direction) as usize)
+        let toa = Toa::wanted(slot, slot.state(), found.direction, packet.tcp.flags);
+        let next_hop = memory.next_hops().get(slot.next_hop(found.direction) as usize);
+        let mtu = next_hop.map_or(0, |hop| hop.mtu.load());
+        let mut sent = next_hop
             .and_then(|hop| splice(&mut buffer, &packet, found.direction, slot, hop, now).ok())
             .map(|spliced| (spliced.interface, spliced.changed.is_some()));
+        if let (Some(toa), Some((interface, _))) = (toa, sent)
+            && self.add_toa(interface, mtu, &toa, &mut buffer).is_none()
+        {
+            sent = None;
+        }
         self.send_on(now, found, sent, buffer.bytes());
     }
 
@@ -76,6 +94,39 @@ impl<M: Memory> Engine<M> {
         }
     }
 
+    /// Puts a TOA option into a translated segment; if there is no room, sends one with it before.
+    /// `None` if the segment must not be sent.
+    fn add_toa(
+        &mut self,
+        interface: u32,
+        mtu: u32,
+        toa: &Toa,
+        buffer: &mut Buffer<'_>,
+    ) -> Option<()> {
+        let len = buffer.bytes().len();
+        let packet = packet::parse(buffer, len)?;
+        let timestamps = options::parse(buffer, &packet).ok().and_then(|it| it.timestamps);
+        if toa.fits(&packet, timestamps, mtu) {
+            let put = toa.put(buffer, &packet, timestamps)?;
+            self.count_toa(put);
+            return Some(());
+        }
+        self.count(Counter::ToaTooLong);
+        let tcp = packet.tcp;
+        let (flags, syn) = (Flags::ACK, None);
+        let says = Says { flags, seq: tcp.seq, ack: tcp.ack, window: tcp.window, syn, timestamps };
+        let with = With { toa: Some(*toa), payload: &[] };
+        self.say_to(interface, packet.link, packet.tuple, &says, &with);
+        Some(())
+    }
+
+    fn count_toa(&mut self, put: Put) {
+        self.count(Counter::ToaAdded);
+        if put == Put::InPlace {
+            self.count(Counter::ToaHeadFull);
+        }
+    }
+
     /// Asks for the MAC of next hop `hop`, if it is a gateway's and not known.
     pub(crate) fn resolve(&mut self, hop: u32) {
         let known = self.table.memory().next_hops().get(hop as usize);
@@ -88,6 +139,17 @@ impl<M: Memory> Engine<M> {
 
     /// Sends a segment of our own on behalf of one end of a session to the other.
     pub(crate) fn say(&mut self, index: u32, direction: Direction, says: &Says) -> bool {
+        self.say_with(index, direction, says, &[])
+    }
+
+    /// The same with a payload of at most [`MAX_PAYLOAD`] bytes.
+    pub(crate) fn say_with(
+        &mut self,
+        index: u32,
+        direction: Direction,
+        says: &Says,
+        payload: &[u8],
+    ) -> bool {
         let memory = self.table.memory();
         let Some(slot) = memory.slots().get(index as usize) else { return false };
         let hop = slot.next_hop(direction);
@@ -95,7 +157,8 @@ impl<M: Memory> Engine<M> {
         let Some(destination) = hop.destination() else { return false };
         let link = Link { source: hop.source(), destination, tags: hop.tags() };
         let (tuple, interface) = (slot.translated(direction), hop.interface.load());
-        self.say_to(interface, link, tuple, says)
+        let toa = Toa::wanted(slot, slot.state(), direction, says.flags);
+        self.say_to(interface, link, tuple, says, &With { toa, payload })
     }
 
     /// Answers a segment that has no session with a reset (RFC 9293, section 3.10.7.1).
@@ -111,11 +174,18 @@ impl<M: Memory> Engine<M> {
                 ..Says::reset(SeqNumber(0))
             }
         };
-        self.say_to(arrived.interface, link.reversed(), tuple, &says);
+        self.say_to(arrived.interface, link.reversed(), tuple, &says, &With::default());
     }
 
-    fn say_to(&mut self, interface: u32, link: Link, tuple: Tuple, says: &Says) -> bool {
-        let mut bytes = [0u8; 128];
+    fn say_to(
+        &mut self,
+        interface: u32,
+        link: Link,
+        tuple: Tuple,
+        says: &Says,
+        with: &With<'_>,
+    ) -> bool {
+        let mut bytes = [0u8; 128 + MAX_PAYLOAD];
         let mut buffer = Buffer::new(&mut bytes, 0);
         let segment = Segment {
             link,
@@ -128,8 +198,18 @@ impl<M: Memory> Engine<M> {
             syn: says.syn,
             timestamps: says.timestamps,
         };
-        segment::write(&mut buffer, &segment).is_some()
-            && self.outbox.push(interface, buffer.bytes())
+        if segment::write(&mut buffer, &segment).is_none() {
+            return false;
+        }
+        let len = buffer.bytes().len();
+        let Some(packet) = packet::parse(&mut buffer, len) else { return false };
+        if let Some(toa) = with.toa {
+            let Some(put) = toa.put(&mut buffer, &packet, says.timestamps) else { return false };
+            self.count_toa(put);
+        } else if append(&mut buffer, &packet, with.payload).is_none() {
+            return false;
+        }
+        self.outbox.push(interface, buffer.bytes())
     }
 }
 

@@ -9,11 +9,14 @@ use seawall_fastpath::{Direction, TcpState};
 use seawall_wire::SeqNumber;
 
 use crate::counters::Counter;
-use crate::desired::Forwarding;
+use crate::desired::{Forwarding, Introduction};
 use crate::engine::{Arrived, Engine, Opening};
 use crate::handshake::parse_options;
 use crate::next_hops::Sender;
+use crate::outbox::MAX_FRAME;
+use crate::send::copy;
 use crate::table::Found;
+use crate::toa;
 
 /// Of the sessions, one in this many may be unconfirmed.
 const SHARE: u32 = 4;
@@ -65,12 +68,16 @@ impl<M: Memory> Engine<M> {
         let next_hop_out =
             self.next_hops.learned(hops, arrived.interface, packet.link, Sender::Unproven)?;
         let client_isn = packet.tcp.seq;
-        let mut flags = 0;
+        let toa = self.introduction(service) == Introduction::Toa;
+        let mut flags = if toa { flag::TOA } else { 0 };
         let (mut f, mut ts_in) = (0, 0);
         if spec.forwarding == Forwarding::FullNat {
             f = self.isn(&ends.outbound(), now).since(client_isn);
+            if toa {
+                flags |= flag::INTRODUCING;
+            }
             if let Some(timestamps) = options.timestamps {
-                flags = flag::TIMESTAMPS;
+                flags |= flag::TIMESTAMPS;
                 ts_in = self.local_clock(local.address, now).wrapping_sub(timestamps.value);
             }
         }
@@ -123,6 +130,14 @@ impl<M: Memory> Engine<M> {
         let word = Word::from_bits(bits);
         // If it fails the real server has just closed, and nothing is to be proved any more.
         slot.word.replace_if(bits, Word { flags: word.flags | flag::ANSWERED, ..word }.to_bits());
+        let client = slot.ends().client.address;
+        let mut bytes = [0u8; MAX_FRAME];
+        if word.flags & flag::INTRODUCING != 0
+            && let Some((mut buffer, packet)) = copy(&mut bytes, arrived.frame)
+            && toa::leave_room(&mut buffer, &packet, client).is_some()
+        {
+            return self.pass_on(now, found, buffer.bytes());
+        }
         self.pass_on(now, found, arrived.frame);
     }
 }

@@ -100,6 +100,8 @@ pub trait Family: Copy {
     /// Linux's `tcp_min_snd_mss`, so that a real server is never told more than the client can
     /// take (SPEC A3).
     const MSS_CLASSES: [u16; 8];
+    /// Length of the TOA option for a client of this version, in bytes.
+    const TOA_LEN: usize;
     /// The MSS of a client that names none (RFC 9293, section 3.7.1).
     const DEFAULT_MSS: u16;
     /// The least that every link takes, in bytes of packet (RFC 791, section 3.2; RFC 8200, section
@@ -169,6 +171,7 @@ impl Family for V4 {
     const HEADER_LEN: usize = ipv4::HEADER_LEN;
     const ICMP: Protocol = Protocol::ICMP;
     const MSS_CLASSES: [u16; 8] = [48, 536, 1220, 1360, 1400, 1440, 1460, 8960];
+    const TOA_LEN: usize = 8;
     const DEFAULT_MSS: u16 = 536;
     const MIN_MTU: u32 = ipv4::MIN_MTU;
     const TOO_BIG: icmp::Kind = icmp::Kind::FRAGMENTATION_NEEDED;
@@ -295,6 +298,7 @@ impl Family for V6 {
     const HEADER_LEN: usize = ipv6::HEADER_LEN;
     const ICMP: Protocol = Protocol::ICMPV6;
     const MSS_CLASSES: [u16; 8] = [48, 536, 1220, 1340, 1380, 1420, 1440, 8940];
+    const TOA_LEN: usize = 20;
     const DEFAULT_MSS: u16 = 1220;
     const MIN_MTU: u32 = ipv6::MIN_MTU;
     const TOO_BIG: icmp::Kind = icmp::Kind::PACKET_TOO_BIG;

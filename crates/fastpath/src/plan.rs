@@ -5,7 +5,7 @@
 use seawall_wire::SeqNumber;
 use seawall_wire::tcp::Flags;
 
-use crate::layout::{RecordKind, ServiceEntry, Settings, Slot, flag, switch};
+use crate::layout::{RecordKind, ServiceEntry, Settings, Slot, Word, flag, switch};
 use crate::packet::Packet;
 use crate::tables::Hit;
 use crate::{Direction, Reason, TcpState};
@@ -157,7 +157,8 @@ pub(crate) fn of_session(
             }
             let handshake =
                 syn && (word.flags & flag::PROXIED != 0 || word.state == TcpState::SynRecv);
-            if word.state == TcpState::SynSent || handshake {
+            let introducing = word.flags & flag::INTRODUCING != 0;
+            if word.state == TcpState::SynSent || handshake || introducing {
                 return Plan::Punt(RecordKind::FromRealServer);
             }
             Plan::Forward
@@ -205,7 +206,19 @@ pub(crate) fn of_session(
             {
                 return Plan::Accept;
             }
-            Plan::Forward
+            onward(word)
         }
+    }
+}
+
+/// The plan for a client's segment that goes on to its real server.
+#[inline(always)]
+pub(crate) const fn onward(word: Word) -> Plan {
+    if word.flags & flag::INTRODUCING == 0 {
+        Plan::Forward
+    } else if word.flags & flag::PROXIED != 0 {
+        Plan::Punt(RecordKind::FromClient)
+    } else {
+        Plan::Punt(RecordKind::FromUnproxied)
     }
 }

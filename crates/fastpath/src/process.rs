@@ -160,7 +160,7 @@ fn decide_tcp<V: Family, F: Frame, T: Tables>(
                 Plan::Punt(kind)
             }
             Err(reason) if owner.is_session() => match tables.slot(owner.slot) {
-                Some(slot) if plan::continues(packet, slot) => Plan::Forward,
+                Some(slot) if plan::continues(packet, slot) => plan::onward(slot.state()),
                 _ => Plan::Drop(reason),
             },
             Err(reason) => Plan::Drop(reason),
@@ -282,7 +282,9 @@ pub(crate) fn punt<F: Frame, T: Tables>(
     record: &Record,
 ) -> Decision {
     let (ring, reason, full) = match record.kind {
-        RecordKind::Unproxied => (Ring::Unproven, Reason::PuntUnproxied, Reason::RingFullUnproven),
+        RecordKind::Unproxied | RecordKind::FromUnproxied => {
+            (Ring::Unproven, Reason::PuntUnproxied, Reason::RingFullUnproven)
+        }
         RecordKind::Datagram => (Ring::Unproven, Reason::PuntDatagram, Reason::RingFullUnproven),
         RecordKind::Accepted => (Ring::Proven, Reason::Accepted, Reason::RingFullProven),
         RecordKind::Embryo => (Ring::Proven, Reason::Embryo, Reason::RingFullProven),
@@ -296,7 +298,10 @@ pub(crate) fn punt<F: Frame, T: Tables>(
         | RecordKind::Datagram
         | RecordKind::Accepted
         | RecordKind::Embryo => true,
-        RecordKind::FromClient | RecordKind::FromRealServer | RecordKind::StateChanged => false,
+        RecordKind::FromClient
+        | RecordKind::FromRealServer
+        | RecordKind::FromUnproxied
+        | RecordKind::StateChanged => false,
     };
     if new && !heart_beats(settings, record.now) {
         return Decision::drop(Reason::HeartbeatStale);

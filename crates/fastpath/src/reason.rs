@@ -92,7 +92,7 @@ counters! {
     PuntRealServer, Served, "punt_real_server",
         "A real server's segment went to the engine: its handshake, or a SYN/ACK sent again.", "";
     PuntUnproxied, Served, "punt_new",
-        "A SYN to a service without the proxy went to the engine.", "";
+        "A SYN to a service without the proxy went to the engine, or a segment whose real server is still to hear who its client is.", "";
     PuntDatagram, Served, "punt_new_udp",
         "A datagram to a UDP service that belongs to no session went to the engine.", "";
     BadAck, Dropped, "synproxy_bad_ack",

@@ -71,6 +71,9 @@ pub fn answer<V: Family, F: Frame>(
     // mostly is both ways (LVS does the same); no path is narrower than the default.
     let mss = if mss < V::DEFAULT_MSS { V::DEFAULT_MSS as u32 } else { mss as u32 };
     let mss = if mss < ours { mss } else { ours };
+    // Its first segments must fit with the option that they get on the way (LVS:
+    // `fullnat_mss_adjust_entry`).
+    let mss = if service.has(ServiceEntry::TOA) { mss - V::TOA_LEN as u32 } else { mss };
     let segment = Segment {
         link: packet.link.reversed(),
         tuple: Tuple { source: packet.tuple.destination, destination: packet.tuple.source },

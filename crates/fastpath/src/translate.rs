@@ -3,11 +3,14 @@
 //!
 //! Inbound: `seq += f`, `ack -= d`, SACK edges `-= d`, TSval `+= a`, TSecr `-= b`. Outbound:
 //! `seq += d`, `ack -= f`, SACK edges `-= f`, TSval `+= b`, TSecr `-= a`. All wrap. Checksums
-//! are updated incrementally, so a segment that came in corrupt leaves corrupt.
+//! are updated incrementally, so a segment that came in corrupt leaves corrupt. On a service with
+//! TOA, options that a client forged become NOPs (SPEC C7).
 
 use seawall_wire::Bytes;
 use seawall_wire::checksum::Update;
-use seawall_wire::tcp::option::{ALIGNED_TIMESTAMPS, END, NOP, SACK, TIMESTAMPS, TIMESTAMPS_LEN};
+use seawall_wire::tcp::option::{
+    ALIGNED_TIMESTAMPS, END, NOP, SACK, TIMESTAMPS, TIMESTAMPS_LEN, TOA_V4, TOA_V6,
+};
 use seawall_wire::tcp::{Flags, HEADER_LEN, MAX_HEADER_LEN};
 
 use crate::family::{Family, Ip, Readdress};
@@ -23,6 +26,8 @@ struct Deltas {
     ack_sub: u32,
     value_add: u32,
     echo_sub: u32,
+    /// TOA options are overwritten: only our own may reach the real server.
+    without_toa: bool,
 }
 
 /// Translates the checked segment `packet` in `frame` for the session in `slot`, whose word is
@@ -132,8 +137,16 @@ fn deltas(packet: &Packet, direction: Direction, slot: &Slot, word: Word) -> Del
         (0, 0)
     };
     let deltas = match direction {
-        Direction::Inbound => Deltas { seq_add: f, ack_sub: word.d, value_add: a, echo_sub: b },
-        Direction::Outbound => Deltas { seq_add: word.d, ack_sub: f, value_add: b, echo_sub: a },
+        Direction::Inbound => Deltas {
+            seq_add: f,
+            ack_sub: word.d,
+            value_add: a,
+            echo_sub: b,
+            without_toa: word.flags & flag::TOA != 0,
+        },
+        Direction::Outbound => {
+            Deltas { seq_add: word.d, ack_sub: f, value_add: b, echo_sub: a, without_toa: false }
+        }
     };
     if packet.tcp.flags.contains(Flags::ACK) {
         deltas
@@ -237,11 +250,20 @@ fn walk_options<F: Frame>(
     let mut update = update;
     let mut at = HEADER_LEN;
     let mut steps = HEADER_LEN;
+    // Bytes of an option that is being overwritten: one a step, as no step may take fewer.
+    let mut erase = 0;
     while steps < MAX_HEADER_LEN {
         steps += 1;
         at = frame.opaque(at) & 0x3f;
+        erase = frame.opaque(erase) & 0x3f;
         if at >= header_len {
             break;
+        }
+        if erase > 0 {
+            update = overwrite(frame, packet.l4, at, update)?;
+            erase -= 1;
+            at += 1;
+            continue;
         }
         let Some(kind) = frame.window::<1>(packet.l4 + at).map(|byte| byte.u8(0)) else {
             return Err(Malformed);
@@ -259,6 +281,12 @@ fn walk_options<F: Frame>(
         if len < 2 || at + len > header_len {
             return Err(Malformed);
         }
+        if deltas.without_toa && is_toa(kind) {
+            update = overwrite(frame, packet.l4, at, update)?;
+            erase = len - 1;
+            at += 1;
+            continue;
+        }
         if kind == TIMESTAMPS && len == TIMESTAMPS_LEN as usize {
             let Some(mut bytes) = frame.window::<10>(packet.l4 + at) else {
                 return Err(Malformed);
@@ -270,6 +298,26 @@ fn walk_options<F: Frame>(
         at += len;
     }
     Ok(update)
+}
+
+/// Whether an option of this kind may be taken for a TOA option of either version.
+#[inline(always)]
+const fn is_toa(kind: u8) -> bool {
+    kind.wrapping_sub(TOA_V6) <= TOA_V4 - TOA_V6
+}
+
+/// Puts a NOP in place of the byte at `at` in the header.
+#[inline(always)]
+fn overwrite<F: Frame>(
+    frame: &mut F,
+    l4: usize,
+    at: usize,
+    update: Update,
+) -> Result<Update, Malformed> {
+    let Some(mut byte) = frame.window::<1>(l4 + at) else { return Err(Malformed) };
+    let old = byte.u8(0);
+    byte.set_u8(0, NOP);
+    Ok(update.byte_at(at, old, NOP))
 }
 
 /// Translates the timestamps `VALUE` bytes into those at `at` in the header.

@@ -105,6 +105,13 @@ impl Update {
         self.dword(old.rotate_left(turn), new.rotate_left(turn))
     }
 
+    /// A byte at offset `at`, even or odd, went from `old` to `new`.
+    #[inline(always)]
+    pub const fn byte_at(self, at: usize, old: u8, new: u8) -> Self {
+        let turn = (!at as u32 & 1) * 8;
+        self.word((old as u16) << turn, (new as u16) << turn)
+    }
+
     /// The checksum that stood as `checksum` before the changes.
     #[inline(always)]
     #[must_use]
@@ -176,6 +183,8 @@ mod tests {
             let update = Update::new().word(old_word, word);
             let update = update.dword_at(at, old, new);
             prop_assert_eq!(update.apply(before), oracle(&bytes));
+            let old = std::mem::replace(&mut bytes[at], word as u8);
+            prop_assert_eq!(update.byte_at(at, old, word as u8).apply(before), oracle(&bytes));
         }
     }
 }

@@ -140,6 +140,10 @@ pub mod option {
     pub const TIMESTAMPS_LEN: u8 = 10;
     /// NOP, NOP and the timestamps option as most stacks send it (RFC 7323, appendix A).
     pub const ALIGNED_TIMESTAMPS: u32 = 0x0101_080a;
+    /// TOA: port and address of an IPv4 client (alibaba/LVS, `toa.h`).
+    pub const TOA_V4: u8 = 254;
+    /// TOA: port and address of an IPv6 client (alibaba/LVS, `toa.h`).
+    pub const TOA_V6: u8 = 253;
     /// The greatest shift of a window (RFC 7323, section 2.3).
     pub const MAX_WINDOW_SCALE: u8 = 14;
 }

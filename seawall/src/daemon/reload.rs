@@ -113,6 +113,9 @@ impl Worker {
                 if old.defer != new.defer {
                     self.engine.set_defer(service, new.defer);
                 }
+                if old.toa != new.toa || old.proxy_protocol != new.proxy_protocol {
+                    self.engine.set_introduction(service, spec.introduction);
+                }
                 let flags = spec.scheduler_flags;
                 if old.scheduler != new.scheduler || old.scheduler_flags != new.scheduler_flags {
                     self.engine.set_scheduler(service, spec.scheduler, flags);

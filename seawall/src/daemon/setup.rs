@@ -9,8 +9,8 @@ use seawall_datapath::Limits;
 use seawall_datapath::netlink::{self, Netlink, Route, RouteKind};
 use seawall_engine::scheduler::{Flags, Kind};
 use seawall_engine::{
-    Config, Engine, Forwarding, Gateway, LocalPool, RealServerSpec, ServiceSpec, StoreLimits,
-    Timeouts,
+    Config, Engine, Forwarding, Gateway, Introduction, LocalPool, ProxyProtocol, RealServerSpec,
+    ServiceSpec, StoreLimits, Timeouts,
 };
 use seawall_fastpath::layout::{Bucket, NO_SCALE, Slot, bucket_count, switch};
 use seawall_fastpath::native::NativeMemory;
@@ -253,7 +253,18 @@ fn service(config: &config::Config, service: &config::ServiceConfig) -> Result<S
         defer: service.defer,
         one_packet: service.ops,
         timeout: timeout.map(|timeout| timeout.value.as_millis() as u64),
+        introduction: introduction(service),
         pool,
         real_servers: service.real_servers.iter().map(server).collect::<Result<_>>()?,
     })
+}
+
+/// How the real servers of a service learn who their client is.
+fn introduction(service: &config::ServiceConfig) -> Introduction {
+    match service.proxy_protocol {
+        Some(config::ProxyProtocol::V1) => Introduction::Proxy(ProxyProtocol::V1),
+        Some(config::ProxyProtocol::V2) => Introduction::Proxy(ProxyProtocol::V2),
+        None if service.toa => Introduction::Toa,
+        None => Introduction::None,
+    }
 }

@@ -437,6 +437,41 @@ fn ipv6_addresses_that_no_wire_carries() {
     assert_first(&text, &format!("9: real server fe80::2 is {LINK}; expected a unicast"));
 }
 
+/// SPEC C7: what has no meaning is refused, with the reason.
+#[test]
+fn a_client_is_introduced_in_one_way_that_works() {
+    let service = |keys: &str| with(&format!("[[service]]\naddress = \"10.0.0.1:80\"\n{keys}"));
+    let (tcp, udp) = ("protocol = \"tcp\"\n", "protocol = \"udp\"\n");
+    let proxied = format!("{tcp}synproxy = \"on\"\n");
+    for (keys, expected) in [
+        (
+            format!("{proxied}toa = true\nproxy_protocol = \"v1\""),
+            "has both toa and proxy_protocol; ",
+        ),
+        (format!("{udp}toa = true"), "has toa and protocol \"udp\"; TOA is an option of TCP"),
+        (format!("{udp}proxy_protocol = \"v2\""), "has proxy_protocol and protocol \"udp\"; "),
+        (
+            format!("{tcp}proxy_protocol = \"v2\""),
+            "has proxy_protocol without synproxy; the client",
+        ),
+    ] {
+        let all = errors(&service(&keys)).join("\n");
+        let expected = format!("t.toml:2: service 10.0.0.1:80 {expected}");
+        assert!(all.contains(&expected), "{all}\nlacks {expected}");
+    }
+    let wrong = service(&format!("{proxied}proxy_protocol = \"v3\""));
+    assert_first(&wrong, "6: [[service]] proxy_protocol is \"v3\"; expected \"v1\" or \"v2\"");
+    for (keys, toa, version) in [
+        ("toa = true", true, None),
+        ("proxy_protocol = \"v1\"", false, Some(ProxyProtocol::V1)),
+        ("proxy_protocol = \"v2\"", false, Some(ProxyProtocol::V2)),
+        ("", false, None),
+    ] {
+        let config = parse(&service(&format!("{proxied}{keys}"))).unwrap();
+        assert_eq!((config.services[0].toa, config.services[0].proxy_protocol), (toa, version));
+    }
+}
+
 #[test]
 fn a_wide_range_hides_no_later_overlap() {
     let text = with(

@@ -25,7 +25,7 @@ pub use address_range::{AddressRange, AddressRangeError};
 pub use errors::{ConfigError, ConfigErrors};
 pub use reload::{Place, Reload};
 pub use secret_file::{SECRET_MAX, SECRET_MIN, SharedSecret};
-pub use words::{Forwarding, Protocol, Scheduler, SchedulerFlag};
+pub use words::{Forwarding, Protocol, ProxyProtocol, Scheduler, SchedulerFlag};
 
 /// Where the API socket is unless the file or `--api` says otherwise.
 pub const DEFAULT_API_SOCKET: &str = "/run/seawall/api.sock";
@@ -219,6 +219,12 @@ pub struct ServiceConfig {
     pub udp_timeout: Option<Located<Duration>>,
     /// Whether each datagram is scheduled by itself (`ipvsadm --ops`); only over UDP.
     pub ops: bool,
+    /// Whether real servers under FULLNAT learn their client's address by a TCP option of its first
+    /// segments; TCP only, not with `proxy_protocol`.
+    pub toa: bool,
+    /// The version of the PROXY header that real servers get in front of what a client says; only
+    /// with the SYN proxy.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Name of the pool that FULLNAT takes its source addresses from; names one that exists.
     pub local_addresses: Option<Located<String>>,
     /// Its real servers, in the order of their addition; none is allowed, and then it answers nothing.

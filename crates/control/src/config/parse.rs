@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::address_range::AddressRangeError;
 use super::errors::{Problems, quote};
 use super::section::Section;
-use super::words::{Forwarding, Protocol, Scheduler, SchedulerFlag};
+use super::words::{Forwarding, Protocol, ProxyProtocol, Scheduler, SchedulerFlag};
 use super::{
     AddressRange, ApiConfig, Config, DEFAULT_API_SOCKET, IpvsConfig, LocalAddressPool, Located,
     PolicyConfig, RealServerConfig, ServiceConfig, SynproxyConfig, TimeoutsConfig,
@@ -286,6 +286,8 @@ fn service(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<
     let established_timeout = seconds("established_timeout");
     let udp_timeout = seconds("udp_timeout");
     let ops = section.boolean(problems, "ops", false);
+    let toa = section.boolean(problems, "toa", false);
+    let proxy_protocol = section.choice(problems, "proxy_protocol", ProxyProtocol::WORDS);
     let local_addresses = section
         .string(problems, "local_addresses", "the name of a [[local_addresses]]")
         .map(|name| Located { value: name.value.to_owned(), line: name.line });
@@ -306,6 +308,8 @@ fn service(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<
         established_timeout,
         udp_timeout,
         ops,
+        toa,
+        proxy_protocol: proxy_protocol.map(|word| word.value),
         local_addresses,
         real_servers,
         line,

@@ -8,7 +8,7 @@ use std::hash::Hash;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Config, ConfigError, ConfigErrors, Located, Protocol, ServiceConfig};
+use super::{Config, ConfigError, ConfigErrors, Located, Protocol, ProxyProtocol, ServiceConfig};
 
 const RESTART: &str = "restart the daemon to change it, or undo the change";
 
@@ -156,6 +156,13 @@ impl Difference<'_> {
         if old.defer != new.defer {
             change(format!("defer {}", on(new.defer)));
         }
+        if old.toa != new.toa {
+            change(format!("toa {}", on(new.toa)));
+        }
+        if old.proxy_protocol != new.proxy_protocol {
+            let version = new.proxy_protocol.map_or("off", ProxyProtocol::word);
+            change(format!("proxy_protocol {version}"));
+        }
         if old.scheduler != new.scheduler {
             change(format!("scheduler {}", new.scheduler));
         }
@@ -300,8 +307,8 @@ synproxy = "off"
         let policy = "[policy]\ndefence_udp_drop = false\n[timeouts]\nclose = 3\n[[local";
         let reload = reload(&[
             ("[[local", policy),
-            ("synproxy = \"off\"", "synproxy = \"on\"\ndefer = true"),
-            ("synproxy = \"on\"", "synproxy = \"off\""),
+            ("synproxy = \"off\"", "synproxy = \"on\"\ndefer = true\nproxy_protocol = \"v2\""),
+            ("synproxy = \"on\"", "synproxy = \"off\"\ntoa = true"),
             ("weight = 1", "weight = 5"),
         ])
         .unwrap();
@@ -309,9 +316,11 @@ synproxy = "off"
             "[timeouts] has changed",
             "[policy] has changed",
             "service 10.0.0.254:80: synproxy off",
+            "service 10.0.0.254:80: toa on",
             "service 10.0.0.254:80: real server 192.168.7.2:8080 has weight 5",
             "service 10.0.0.254:443: synproxy on",
             "service 10.0.0.254:443: defer on",
+            "service 10.0.0.254:443: proxy_protocol v2",
         ];
         assert_eq!(reload.changes, expected);
         let [first, second] = &reload.config.services[..] else { panic!("two services") };

@@ -20,6 +20,34 @@ pub(super) fn validate(config: &Config, problems: &mut Problems<'_>) {
     services(config, &ranges, problems);
 }
 
+/// How real servers learn who their client is.
+fn introduction(service: &ServiceConfig, problems: &mut Problems<'_>) {
+    let address = service.address;
+    let mut refuse = |what: &str, remedy: &str| {
+        problems.add(service.line, format_args!("service {address} {what}"), remedy);
+    };
+    let udp = service.protocol == Protocol::Udp;
+    if service.toa && service.proxy_protocol.is_some() {
+        refuse("has both toa and proxy_protocol", "expected one of them");
+    }
+    if service.toa && udp {
+        refuse("has toa and protocol \"udp\"", "TOA is an option of TCP; expected \"tcp\"");
+    }
+    if service.proxy_protocol.is_none() {
+        return;
+    }
+    if udp {
+        let remedy = "its header begins a stream of TCP; expected \"tcp\"";
+        refuse("has proxy_protocol and protocol \"udp\"", remedy);
+    } else if !service.synproxy {
+        refuse(
+            "has proxy_protocol without synproxy",
+            "the client's own handshake goes to the real server, and leaves no room for a header in \
+             the stream; expected synproxy = \"on\", or toa = true",
+        );
+    }
+}
+
 fn interfaces(config: &Config, problems: &mut Problems<'_>) {
     if let Some(first_over) = config.interfaces.get(MAX_INTERFACES) {
         let message = format!("{} interfaces are listed", config.interfaces.len());
@@ -174,6 +202,7 @@ fn services(config: &Config, ranges: &PoolRanges<'_>, problems: &mut Problems<'_
         protocol(service, problems);
         let vip = Address { what: "service address", ip: service.address.ip(), line: service.line };
         vip.check(ranges, problems);
+        introduction(service, problems);
         let pool = service_pool(config, service, problems);
         let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
         for server in &service.real_servers {

@@ -106,6 +106,16 @@ words! {
     }
 }
 
+words! {
+    /// Versions of HAProxy's PROXY protocol.
+    ProxyProtocol {
+        /// A line of text.
+        V1 = "v1",
+        /// Binary.
+        V2 = "v2",
+    }
+}
+
 impl SchedulerFlag {
     /// Whose flag it is.
     pub const fn scheduler(self) -> Scheduler {

@@ -213,7 +213,7 @@ impl Frames {
     }
 
     fn service(&mut self) -> (Ip, u16) {
-        let restricted = (VIP, 84 + self.random.below(3) as u16);
+        let restricted = (VIP, self.random.pick(&[84, 85, 86, 88]));
         self.random.pick(&[
             PROXIED,
             PROXIED,

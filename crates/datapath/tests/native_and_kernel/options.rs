@@ -46,8 +46,14 @@ pub(crate) fn of_segment(random: &mut Random, near: u32) -> Vec<Opt> {
         let edge = |random: &mut Random| near.wrapping_add(random.u32() >> 12);
         Sack((0..1 + random.below(most)).map(|_| (edge(random), edge(random))).collect())
     };
-    match random.below(8) {
+    let toa = |random: &mut Random| {
+        let length = random.pick(&[6, 6, 16, 0, 3]);
+        Other(random.pick(&[253, 254]), random.bytes(length))
+    };
+    match random.below(10) {
         0 => vec![],
+        8 => vec![toa(random), timestamps, Nop],
+        9 => vec![Nop, toa(random), Nop, toa(random)],
         1 | 2 => vec![Nop, Nop, timestamps],
         3 => vec![Nop, Nop, timestamps, Nop, Nop, blocks(random, 3)],
         4 => vec![Nop, Nop, blocks(random, 4)],
@@ -72,7 +78,8 @@ fn any(random: &mut Random) -> Vec<Opt> {
             5 => SackPermitted,
             6 | 7 => Timestamps(random.u32(), random.u32()),
             8 => {
-                let (kind, length) = (random.pick(&[2, 3, 4, 5, 8, 19, 34, 254]), random.below(9));
+                let (kind, length) =
+                    (random.pick(&[2, 3, 4, 5, 8, 19, 34, 252, 253, 254, 255]), random.below(9));
                 Other(kind, random.bytes(length))
             }
             _ if random.below(4) == 0 => End,

@@ -96,6 +96,7 @@ pub(crate) fn build(random: &mut Random, interfaces: Interfaces) -> (World, Vec<
         (84, ServiceEntry::NO_SACK),
         (85, ServiceEntry::NO_WINDOW_SCALE),
         (86, ServiceEntry::NO_TIMESTAMP),
+        (88, ServiceEntry::TOA),
     ] {
         world.add_service((VIP, port), proxied | refused);
     }
@@ -198,6 +199,8 @@ pub(crate) fn shake(random: &mut Random, world: &World, sessions: &[(Session, u3
                 & random.pick(&[!0, !0, !flag::PROXIED, !flag::TIMESTAMPS, !flag::RESCALE]);
             let flags =
                 flags | random.pick(&[0, 0, 0, 0, flag::OPENING, flag::NO_SERVER, flag::ANSWERED]);
+            let introduced = random.pick(&[0, 0, flag::TOA, flag::TOA, flag::INTRODUCING]);
+            let flags = flags | introduced;
             slot.word.store(Word { state, flags, d: session.numbers.d }.to_bits());
             slot.inbound.punted.store(random.pick(&[0, 30, 32]));
             slot.outbound.punted.store(random.pick(&[0, 30, 32]));

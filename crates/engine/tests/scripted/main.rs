@@ -8,6 +8,7 @@ mod conversation;
 mod early;
 mod numbers;
 mod offers;
+mod preface;
 mod repeats;
 mod resets;
 mod reuse;
@@ -15,4 +16,5 @@ mod sacks;
 mod storms;
 #[path = "../support/mod.rs"]
 mod support;
+mod toa;
 mod windows;

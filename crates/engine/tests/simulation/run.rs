@@ -3,15 +3,19 @@
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
-use seawall_engine::Counter;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use seawall_engine::{Counter, Forwarding, Introduction};
 use seawall_fastpath::Reason;
 
 use crate::host::{Host, Place};
 use crate::network::{Network, To};
 use crate::scenario::{Exchange, Scenario};
 use crate::support::balancer::{
-    Balancer, CLIENT_MAC, OUTSIDE, SERVER_PORT, interface_mac, server_mac,
+    Balancer, CLIENT_MAC, OUTSIDE, SERVER_PORT, Setup, interface_mac, server_mac,
 };
+use crate::support::introduction::{proxy_header, toa};
 use crate::support::packet::{Ip, RST, SYN, Segment};
 use crate::support::random::Random;
 
@@ -31,6 +35,10 @@ struct End {
     /// Which connection it is of, for the bytes that it should see.
     number: u64,
     exchange: Exchange,
+    /// What is to come before what it receives.
+    header: Vec<u8>,
+    /// How much of that has come.
+    introduced: usize,
     sent: usize,
     received: usize,
     closed: bool,
@@ -54,6 +62,8 @@ pub(crate) struct Run<'s> {
     steps: u64,
     attempts: u64,
     pub(crate) failed: u64,
+    /// Where the last SYN/ACK of a server to a port began.
+    answered: HashMap<(usize, u16), u32>,
     /// What the client was told in this connection: the first number, and how far it went.
     told: (u32, u32),
     /// Resets to the client from beyond what it was told: of its last connection.
@@ -100,6 +110,7 @@ impl<'s> Run<'s> {
             steps: 0,
             attempts: 0,
             failed: 0,
+            answered: HashMap::new(),
             told: (0, 0),
             strays: 0,
         };
@@ -138,7 +149,12 @@ impl<'s> Run<'s> {
     /// What may end a connection without anybody being at fault, when frames are lost: no answer
     /// from any real server, an idle session, an ACK or a segment that came after its time.
     fn excuses(&self) -> u64 {
-        let engine = [Counter::RsError, Counter::Expired, Counter::PortsExhausted];
+        let engine = [
+            Counter::RsError,
+            Counter::Expired,
+            Counter::PortsExhausted,
+            Counter::ProxyHeaderFailed,
+        ];
         let engine: u64 = engine.iter().map(|counter| self.balancer.engine.counter(*counter)).sum();
         let reasons = [Reason::BadAck, Reason::TcpDrop, Reason::LocalNoSession];
         engine + reasons.iter().map(|reason| self.balancer.reason(*reason)).sum::<u64>()
@@ -162,6 +178,8 @@ impl<'s> Run<'s> {
             handle,
             number: self.attempts,
             exchange: *exchange,
+            header: Vec::new(),
+            introduced: 0,
             sent: 0,
             received: 0,
             closed: false,
@@ -248,6 +266,7 @@ impl<'s> Run<'s> {
                     self.poll_client();
                 }
                 To::Server(number) => {
+                    self.check_toa(number, &frame);
                     self.servers[number].receive(&frame);
                     self.poll_server(number);
                 }
@@ -317,6 +336,10 @@ impl<'s> Run<'s> {
         let inside = self.scenario.setup.inside();
         for _ in 0..2 {
             for frame in self.servers[number].poll(self.now) {
+                let said = Segment::read(&frame);
+                if said.flags & SYN != 0 {
+                    self.answered.insert((number, said.destination.1), said.seq);
+                }
                 self.network.send(self.now, To::Balancer(inside), frame);
             }
             let listener = self.listeners[number];
@@ -348,12 +371,15 @@ impl<'s> Run<'s> {
                 State::Closed | State::SynReceived => {}
                 _ => {
                     let Some(exchange) = self.exchange else { continue };
+                    let header = self.header(&exchange);
                     self.accepted.push((
                         number,
                         End {
                             handle,
                             number: self.attempts,
                             exchange,
+                            header,
+                            introduced: 0,
                             sent: 0,
                             received: 0,
                             closed: false,
@@ -361,6 +387,46 @@ impl<'s> Run<'s> {
                     ));
                 }
             }
+        }
+    }
+
+    /// What a server gets before what the client says.
+    fn header(&self, exchange: &Exchange) -> Vec<u8> {
+        let Setup { family, introduction, .. } = self.scenario.setup;
+        match introduction {
+            Introduction::None | Introduction::Toa => Vec::new(),
+            Introduction::Proxy(protocol) => {
+                proxy_header(protocol, (family.client(), exchange.port), family.vip())
+            }
+        }
+    }
+
+    /// A TOA module at a server reads the option from the segment that completes a handshake: it
+    /// must be there, and right.
+    fn check_toa(&mut self, number: usize, frame: &[u8]) {
+        let Setup { family, introduction, forwarding, .. } = self.scenario.setup;
+        let full_nat = forwarding == Forwarding::FullNat;
+        if introduction != Introduction::Toa || !full_nat {
+            return;
+        }
+        let segment = Segment::read(frame);
+        let completes = |isn: &u32| segment.ack == isn.wrapping_add(1);
+        let answered = self.answered.get(&(number, segment.source.1));
+        if segment.flags & (SYN | RST) != 0 || !answered.is_some_and(completes) {
+            return;
+        }
+        let from = (IpAddr::from(segment.source.0), segment.source.1);
+        let pending = self.servers[number].sockets.iter().any(|(_, socket)| {
+            let smoltcp::socket::Socket::Tcp(socket) = socket;
+            let remote = socket.remote_endpoint().map(|end| (IpAddr::from(end.addr), end.port));
+            socket.state() == State::SynReceived && remote == Some(from)
+        });
+        if let Some(exchange) = self.exchange.filter(|_| pending) {
+            let expected = toa((family.client(), exchange.port));
+            // What is of the connection before has its port.
+            let other = toa((family.client(), exchange.port ^ 1));
+            let first = segment.options.first();
+            assert!(first == Some(&expected) || first == Some(&other), "{segment:?}");
         }
     }
 
@@ -394,6 +460,13 @@ impl End {
         };
         while socket.can_recv() {
             let got = socket.recv(|bytes| {
+                let expected = self.header.get(self.introduced..).unwrap_or_default();
+                let len = expected.len().min(bytes.len());
+                if len > 0 {
+                    assert_eq!(bytes[..len], expected[..len], "the PROXY header");
+                    self.introduced += len;
+                    return (len, 0);
+                }
                 for (at, got) in bytes.iter().enumerate() {
                     let at = self.received + at;
                     assert!(at < to_receive, "byte {at} of {to_receive}: too many");

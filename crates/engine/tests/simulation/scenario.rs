@@ -1,6 +1,6 @@
 //! What a seed stands for.
 
-use seawall_engine::Forwarding;
+use seawall_engine::{Forwarding, Introduction, ProxyProtocol};
 use seawall_fastpath::TcpState;
 use seawall_fastpath::layout::{NO_SCALE, switch};
 
@@ -69,7 +69,18 @@ impl Scenario {
     pub(crate) fn new(seed: u64) -> Self {
         let mut scenario = Self::plain(seed);
         scenario.widen(&mut Random(seed ^ 0x57ac_c0de << 32));
+        scenario.introduce(&mut Random(seed ^ 0x0001_7d0c << 32));
         scenario
+    }
+
+    /// Half of them tell real servers who their client is.
+    fn introduce(&mut self, random: &mut Random) {
+        let proxy = [ProxyProtocol::V1, ProxyProtocol::V2].map(Introduction::Proxy);
+        self.setup.introduction = match random.below(8) {
+            0..4 => Introduction::None,
+            4 | 5 if self.setup.synproxy => random.pick(&proxy),
+            _ => Introduction::Toa,
+        };
     }
 
     /// Both families, slower paths, a lazier daemon, storms and stores of other sizes. A

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use seawall_engine::scheduler::{Flags, Kind};
 use seawall_engine::{
-    Config, Desired, Engine, Epoch, Forwarding, Gateway, Interface, LocalPool, RealServerSpec,
-    Request, Secrets, ServiceSpec, SharedEpoch, StoreLimits, Timeouts,
+    Config, Desired, Engine, Epoch, Forwarding, Gateway, Interface, Introduction, LocalPool,
+    RealServerSpec, Request, Secrets, ServiceSpec, SharedEpoch, StoreLimits, Timeouts,
 };
 use seawall_fastpath::cookie::EPOCH_MS;
 use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey, switch};
@@ -53,6 +53,7 @@ pub(crate) struct Setup {
     pub(crate) one_packet: bool,
     pub(crate) timeout: Option<u64>,
     pub(crate) scheduler: Kind,
+    pub(crate) introduction: Introduction,
     pub(crate) one_armed: bool,
     /// Services on ports one after the other, with the same real servers.
     pub(crate) services: u16,
@@ -87,6 +88,7 @@ impl Default for Setup {
             one_packet: false,
             timeout: None,
             scheduler: Kind::RoundRobin,
+            introduction: Introduction::None,
             one_armed: false,
             services: 1,
             servers: 2,
@@ -175,6 +177,7 @@ impl Setup {
             defer: false,
             one_packet: self.one_packet,
             timeout: self.timeout,
+            introduction: self.introduction,
             pool: Some(0),
             real_servers: real_servers.clone().collect(),
         });

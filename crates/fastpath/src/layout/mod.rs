@@ -23,7 +23,7 @@ pub use settings::{COOKIE_KEYS, CookieKey, HEARTBEAT_LIMIT_MS, Settings, switch}
 pub use slot::{Ends, Flow, NO_SCALE, Scales, Slot, Word, flag};
 
 /// Version of all the layouts together.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Where [`name::PROGRAMS`] holds what.
 pub mod program {

@@ -24,6 +24,9 @@ pub enum RecordKind {
     StateChanged = 6,
     /// A datagram to a UDP service that belongs to no session.
     Datagram = 7,
+    /// A segment from the client of a session without the proxy, whose real server is still to
+    /// hear who that is.
+    FromUnproxied = 8,
 }
 
 impl RecordKind {
@@ -38,6 +41,7 @@ impl RecordKind {
             5 => Some(Self::Unproxied),
             6 => Some(Self::StateChanged),
             7 => Some(Self::Datagram),
+            8 => Some(Self::FromUnproxied),
             _ => None,
         }
     }

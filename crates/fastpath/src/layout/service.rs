@@ -78,6 +78,9 @@ impl ServiceEntry {
     /// The proxy was switched off a moment ago: the cookies it gave out are still good (SPEC A15).
     pub const WAS_PROXIED: u32 = 1 << 6;
 
+    /// First segments to its real servers get a TOA option (SPEC C7): clients leave room for it.
+    pub const TOA: u32 = 1 << 11;
+
     /// Whether an ACK may bear a valid cookie.
     #[inline(always)]
     #[must_use]

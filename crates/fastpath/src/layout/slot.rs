@@ -28,6 +28,11 @@ pub mod flag {
     /// A session of UDP; without it, of TCP. Its state is SYN_RECV until it is confirmed and
     /// ESTABLISHED from then on; see [`crate::datagram`].
     pub const UDP: u32 = 1 << 10;
+    /// The real server is not known to have heard yet who its client is: both sides go through the
+    /// engine, which tells it (SPEC C7).
+    pub const INTRODUCING: u32 = 1 << 11;
+    /// The real server believes TOA options: none of the client's own may reach it.
+    pub const TOA: u32 = 1 << 12;
 }
 
 /// State, flags and `d` in the one word that either side may change at any time.
@@ -88,6 +93,12 @@ impl Scales {
     #[must_use]
     pub const fn to_bits(self) -> u32 {
         self.client as u32 | (self.ours as u32) << 8 | (self.real_server as u32) << 16
+    }
+
+    /// By how much the real server's windows are shifted.
+    #[must_use]
+    pub const fn real_server_shift(self) -> u32 {
+        if self.real_server == NO_SCALE { 0 } else { (self.real_server & 0xf) as u32 }
     }
 
     /// The inverse of [`Scales::to_bits`].

@@ -13,6 +13,7 @@ mod epoch;
 mod frames;
 mod icmp;
 mod index;
+mod introduction;
 mod policy;
 mod reuse;
 mod states;

@@ -14,6 +14,8 @@ mod frames;
 mod icmp;
 #[path = "../packets/index.rs"]
 mod index;
+#[path = "../packets/introduction.rs"]
+mod introduction;
 mod policy;
 #[path = "../packets/reuse.rs"]
 mod reuse;
