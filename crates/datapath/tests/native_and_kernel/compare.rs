@@ -15,7 +15,7 @@ use crate::support::packet::Segment;
 use crate::support::random::Random;
 
 /// Frames a run: twenty times as many as the rarest reason takes to be given.
-const FRAMES: usize = 20_000;
+const FRAMES: usize = 40_000;
 /// Frames between two changes of settings and sessions.
 const BETWEEN_SHAKES: usize = 40;
 
