@@ -8,8 +8,8 @@ use seawall_fastpath::Reason;
 use seawall_fastpath::cell::Cell64;
 use seawall_fastpath::embryo::EMBRYOS as EMBRYO_COUNT;
 use seawall_fastpath::layout::{
-    AddressEntry, AddressKey, Bucket, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES, MAX_NEXT_HOPS,
-    MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, program,
+    AddressEntry, AddressKey, Bucket, Filter, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES,
+    MAX_NEXT_HOPS, MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, program,
 };
 
 const PLACEHOLDER_SESSIONS: u32 = 1024;
@@ -20,6 +20,9 @@ pub(crate) static SLOTS: Array<Slot> =
     Array::with_max_entries(PLACEHOLDER_SESSIONS, BPF_F_MMAPABLE);
 #[map]
 pub(crate) static INDEX: Array<Bucket> =
+    Array::with_max_entries(PLACEHOLDER_SESSIONS, BPF_F_MMAPABLE);
+#[map]
+pub(crate) static FILTER: Array<Filter> =
     Array::with_max_entries(PLACEHOLDER_SESSIONS, BPF_F_MMAPABLE);
 #[map]
 pub(crate) static NEXT_HOPS: Array<NextHop> =

@@ -4,8 +4,8 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use seawall_fastpath::cell::Cell64;
 use seawall_fastpath::layout::{
-    AddressEntry, AddressKey, Bucket, FULL_RECORD_FRAME, InterfaceEntry, NextHop, RecordHeader,
-    RecordKind, SMALL_RECORD_FRAME, ServiceEntry, ServiceKey, Settings, Slot,
+    AddressEntry, AddressKey, Bucket, FULL_RECORD_FRAME, Filter, InterfaceEntry, NextHop,
+    RecordHeader, RecordKind, SMALL_RECORD_FRAME, ServiceEntry, ServiceKey, Settings, Slot,
 };
 use seawall_fastpath::{Frame, Reason, Ring, Sessions, Tables, embryo};
 
@@ -30,6 +30,11 @@ impl Sessions for Maps {
     #[inline(always)]
     fn bucket(&self, index: u32) -> Option<&Bucket> {
         maps::INDEX.get(index)
+    }
+
+    #[inline(always)]
+    fn filter(&self, word: u32) -> Option<&Filter> {
+        maps::FILTER.get(word)
     }
 
     #[inline(always)]

@@ -13,6 +13,8 @@ pub struct Sizes {
     pub buckets: u64,
     /// Bytes of a bucket.
     pub bucket_bytes: u64,
+    /// Bytes of the index's filter.
+    pub filter_bytes: u64,
     /// Bytes of the engine's own bookkeeping for a session (timers, handshake).
     pub engine_session_bytes: u64,
     /// Bytes of the early-data store over all sessions (`ack_store_total_bytes`).
@@ -48,11 +50,12 @@ struct Row {
 ///     slot_bytes: 256,
 ///     buckets: Sizes::buckets_for(slots),
 ///     bucket_bytes: 64,
+///     filter_bytes: 1 << 20,
 ///     engine_session_bytes: 128,
 ///     early_data_bytes: 64 << 20,
 ///     ring_bytes: 32 << 20,
 /// });
-/// assert_eq!(memory.total_bytes(), (256 + 32 + 128 + 64 + 32) << 20);
+/// assert_eq!(memory.total_bytes(), (256 + 32 + 1 + 128 + 64 + 32) << 20);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorstCaseMemory {
@@ -77,6 +80,7 @@ impl WorstCaseMemory {
             rows: vec![
                 product("session array", sizes.slots, "slots", sizes.slot_bytes),
                 product("session index", sizes.buckets, "buckets", sizes.bucket_bytes),
+                plain("session filter", "a byte a bucket", sizes.filter_bytes),
                 product("session bookkeeping", sizes.slots, "sessions", engine),
                 plain("early data", "[synproxy] ack_store_total_bytes", sizes.early_data_bytes),
                 plain("rings", "kernel to daemon", sizes.ring_bytes),
@@ -125,6 +129,7 @@ mod tests {
             slot_bytes: 256,
             buckets: Sizes::buckets_for(1000),
             bucket_bytes: 64,
+            filter_bytes: 512,
             engine_session_bytes: 100,
             early_data_bytes: 1 << 20,
             ring_bytes: 1,
@@ -145,12 +150,13 @@ mod tests {
     #[test]
     fn table() {
         let memory = WorstCaseMemory::new(&sizes()).with("local ports", 3 << 20);
-        assert_eq!(memory.total_bytes(), 256_000 + 512 * 64 + 100_000 + (4 << 20) + 1);
+        assert_eq!(memory.total_bytes(), 256_000 + 512 * 64 + 512 + 100_000 + (4 << 20) + 1);
         assert_eq!(
             memory.to_string(),
             "worst-case memory of the configured limits:\n\
              \u{20} session array           0.3 MiB  1000 slots of 256 B\n\
              \u{20} session index           0.1 MiB  512 buckets of 64 B\n\
+             \u{20} session filter          0.1 MiB  a byte a bucket\n\
              \u{20} session bookkeeping     0.1 MiB  1000 sessions of 100 B\n\
              \u{20} early data              1.0 MiB  [synproxy] ack_store_total_bytes\n\
              \u{20} rings                   0.1 MiB  kernel to daemon\n\

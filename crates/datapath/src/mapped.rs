@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 
 use aya::maps::{MapData, MapType};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use seawall_fastpath::layout::{Bucket, NextHop, Settings, Slot};
+use seawall_fastpath::layout::{Bucket, Filter, NextHop, Settings, Slot};
 
 use crate::Error;
 
@@ -22,6 +22,8 @@ pub unsafe trait Cells: Sync {}
 unsafe impl Cells for Slot {}
 // SAFETY: as above.
 unsafe impl Cells for Bucket {}
+// SAFETY: as above.
+unsafe impl Cells for Filter {}
 // SAFETY: as above.
 unsafe impl Cells for NextHop {}
 // SAFETY: as above.

@@ -1,6 +1,6 @@
-//! The four arrays that the program and the engine share, as the engine takes them.
+//! The arrays that the program and the engine share, as the engine takes them.
 
-use seawall_fastpath::layout::{Bucket, NextHop, Settings, Slot};
+use seawall_fastpath::layout::{Bucket, Filter, NextHop, Settings, Slot};
 use seawall_fastpath::native::Memory;
 
 use crate::{Error, MappedArray, Xdp};
@@ -10,6 +10,7 @@ use crate::{Error, MappedArray, Xdp};
 pub struct SharedMemory {
     slots: MappedArray<Slot>,
     index: MappedArray<Bucket>,
+    filter: MappedArray<Filter>,
     next_hops: MappedArray<NextHop>,
     settings: MappedArray<Settings>,
 }
@@ -25,8 +26,9 @@ impl SharedMemory {
         if settings.len() != 1 {
             return Err(Error::Object { what: format!("{} settings", settings.len()) });
         }
-        let (slots, index, next_hops) = (xdp.slots()?, xdp.index()?, xdp.next_hops()?);
-        Ok(Self { slots, index, next_hops, settings })
+        let (slots, index) = (xdp.slots()?, xdp.index()?);
+        let (filter, next_hops) = (xdp.filter()?, xdp.next_hops()?);
+        Ok(Self { slots, index, filter, next_hops, settings })
     }
 }
 
@@ -37,6 +39,10 @@ impl Memory for SharedMemory {
 
     fn index(&self) -> &[Bucket] {
         &self.index
+    }
+
+    fn filter(&self) -> &[Filter] {
+        &self.filter
     }
 
     fn next_hops(&self) -> &[NextHop] {

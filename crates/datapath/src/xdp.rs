@@ -10,8 +10,9 @@ use aya::programs::{ProgramError, Xdp as Program};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use seawall_fastpath::Reason;
 use seawall_fastpath::layout::{
-    AddressEntry, AddressKey, Bucket, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES, MAX_NEXT_HOPS,
-    MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, bucket_count, name, program,
+    AddressEntry, AddressKey, Bucket, Filter, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES,
+    MAX_NEXT_HOPS, MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, bucket_count,
+    name, program,
 };
 
 use crate::tables::Plain;
@@ -69,6 +70,7 @@ pub struct Xdp {
     _programs: ProgramArray<MapData>,
     slots: MapData,
     index: MapData,
+    filter: MapData,
     next_hops: MapData,
     settings: MapData,
     pub(crate) services: HashMap<MapData, Plain<ServiceKey>, Plain<ServiceEntry>>,
@@ -93,6 +95,7 @@ impl Limits {
         };
         array(u64::from(self.sessions) + 1, size_of::<Slot>())
             + array(u64::from(bucket_count(self.sessions)) + 1, size_of::<Bucket>())
+            + array(filter_words(self.sessions).into(), size_of::<Filter>())
             + array(MAX_NEXT_HOPS.into(), size_of::<NextHop>())
             + array(1, size_of::<Settings>())
             + hash(MAX_SERVICES, size_of::<ServiceKey>(), size_of::<ServiceEntry>())
@@ -136,6 +139,7 @@ impl Xdp {
             .btf(None)
             .map_max_entries(name::SLOTS, limits.sessions + 1)
             .map_max_entries(name::INDEX, bucket_count(limits.sessions) + 1)
+            .map_max_entries(name::FILTER, filter_words(limits.sessions))
             .map_max_entries(name::PROVEN, limits.proven_ring_bytes)
             .map_max_entries(name::UNPROVEN, limits.unproven_ring_bytes)
             .load(OBJECT)
@@ -175,6 +179,7 @@ impl Xdp {
             _programs: programs,
             slots: take_array(&mut ebpf, name::SLOTS)?,
             index: take_array(&mut ebpf, name::INDEX)?,
+            filter: take_array(&mut ebpf, name::FILTER)?,
             next_hops: take_array(&mut ebpf, name::NEXT_HOPS)?,
             settings: take_array(&mut ebpf, name::SETTINGS)?,
             services: take(&mut ebpf, name::SERVICES)?,
@@ -278,6 +283,15 @@ impl Xdp {
         MappedArray::new(name::INDEX, &self.index)
     }
 
+    /// The filter of the session index.
+    ///
+    /// # Errors
+    ///
+    /// As [`slots`](Self::slots).
+    pub fn filter(&self) -> Result<MappedArray<Filter>, Error> {
+        MappedArray::new(name::FILTER, &self.filter)
+    }
+
     /// The next hops; entry 0 is never valid.
     ///
     /// # Errors
@@ -295,6 +309,11 @@ impl Xdp {
     pub fn settings(&self) -> Result<MappedArray<Settings>, Error> {
         MappedArray::new(name::SETTINGS, &self.settings)
     }
+}
+
+/// Words of the filter of an index for so many sessions.
+const fn filter_words(sessions: u32) -> u32 {
+    Filter::words(bucket_count(sessions) + 1)
 }
 
 pub(crate) fn program<'e>(

@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 
-use seawall_fastpath::layout::{Bucket, Entry, Settings, Slot, first_bucket, second_bucket, tag};
-use seawall_fastpath::native::Memory;
+use seawall_fastpath::layout::{
+    Bucket, Entry, Filter, Settings, Slot, first_bucket, second_bucket, tag,
+};
+use seawall_fastpath::native::{Memory, put_entry, take_entry};
 use seawall_fastpath::{Direction, Hit, Sessions, Transport, Tuple, find};
 
 /// How long a slot rests between its last index entry and its next use, in milliseconds. An XDP
@@ -26,6 +28,10 @@ struct View<'a, M>(&'a M);
 impl<M: Memory> Sessions for View<'_, M> {
     fn bucket(&self, index: u32) -> Option<&Bucket> {
         self.0.index().get(index as usize)
+    }
+
+    fn filter(&self, word: u32) -> Option<&Filter> {
+        self.0.filter().get(word as usize)
     }
 
     fn slot(&self, index: u32) -> Option<&Slot> {
@@ -92,7 +98,7 @@ impl<M: Memory> Table<M> {
     /// emptier of its two buckets, or the stash. Says whether there was room.
     pub(crate) fn insert(&self, tuple: &Tuple, index: u32, direction: Direction) -> bool {
         let hash = self.hash(self.transport(index), tuple);
-        let entry = Entry { tag: tag(hash), direction, slot: index }.to_bits();
+        let entry = Entry { tag: tag(hash), direction, slot: index };
         let mask = self.settings().bucket_mask.load();
         let (first, second) = (first_bucket(hash, mask), second_bucket(hash, mask));
         let (fuller, emptier) =
@@ -112,7 +118,7 @@ impl<M: Memory> Table<M> {
     /// Takes back what [`Table::insert`] published.
     pub(crate) fn remove(&self, tuple: &Tuple, index: u32, direction: Direction) {
         let hash = self.hash(self.transport(index), tuple);
-        let entry = Entry { tag: tag(hash), direction, slot: index }.to_bits();
+        let entry = Entry { tag: tag(hash), direction, slot: index };
         let mask = self.settings().bucket_mask.load();
         if self.take(first_bucket(hash, mask), entry) || self.take(second_bucket(hash, mask), entry)
         {
@@ -132,23 +138,17 @@ impl<M: Memory> Table<M> {
         tuple.hash(transport, self.settings().index_key.get())
     }
 
-    fn bucket(&self, index: u32) -> Option<&Bucket> {
-        self.memory.index().get(index as usize)
-    }
-
     fn load(&self, bucket: u32) -> usize {
-        self.bucket(bucket)
-            .map_or(0, |bucket| bucket.entries.iter().filter(|entry| entry.load() != 0).count())
+        let bucket = self.memory.index().get(bucket as usize);
+        bucket.map_or(0, |bucket| bucket.entries.iter().filter(|entry| entry.load() != 0).count())
     }
 
-    fn put(&self, bucket: u32, entry: u64) -> bool {
-        self.bucket(bucket)
-            .is_some_and(|bucket| bucket.entries.iter().any(|cell| cell.replace_if(0, entry)))
+    fn put(&self, bucket: u32, entry: Entry) -> bool {
+        put_entry(&self.memory, bucket, entry)
     }
 
-    fn take(&self, bucket: u32, entry: u64) -> bool {
-        self.bucket(bucket)
-            .is_some_and(|bucket| bucket.entries.iter().any(|cell| cell.replace_if(entry, 0)))
+    fn take(&self, bucket: u32, entry: Entry) -> bool {
+        take_entry(&self.memory, bucket, entry)
     }
 }
 
@@ -195,6 +195,8 @@ mod tests {
         }
         let left = table.memory().index().iter().flat_map(|bucket| &bucket.entries);
         assert_eq!(left.filter(|entry| entry.load() != 0).count(), 0);
+        let mut buckets = (0..).zip(table.memory().filter());
+        assert!(buckets.all(|(word, filter)| (0..8).all(|at| filter.marks(word * 8 + at) == 0)));
         assert_eq!(table.settings().stashed.load(), 0);
         assert_eq!(table.allocate(5 + GRACE_MS - 1), None, "slots rest");
         assert!(table.allocate(5 + GRACE_MS).is_some());

@@ -9,8 +9,9 @@ use core::cell::{Cell, RefCell};
 use crate::cell::Cell64;
 use crate::embryo::{self, EMBRYOS};
 use crate::layout::{
-    AddressEntry, AddressKey, Bucket, FULL_RECORD_FRAME, InterfaceEntry, MAX_NEXT_HOPS, NextHop,
-    RecordHeader, RecordKind, ServiceEntry, ServiceKey, Settings, Slot, bucket_count,
+    AddressEntry, AddressKey, Bucket, Entry, FULL_RECORD_FRAME, Filter, InterfaceEntry,
+    MAX_NEXT_HOPS, NextHop, RecordHeader, RecordKind, ServiceEntry, ServiceKey, Settings, Slot,
+    bucket_count, mark,
 };
 use crate::tables::Ring;
 use crate::{Frame, Reason, Sessions, Tables};
@@ -88,6 +89,8 @@ pub trait Memory {
     fn slots(&self) -> &[Slot];
     /// The session index: a power of two of buckets and the stash.
     fn index(&self) -> &[Bucket];
+    /// The index's filter: [`Filter::words`] of its buckets.
+    fn filter(&self) -> &[Filter];
     /// The next hops; entry 0 is never valid.
     fn next_hops(&self) -> &[NextHop];
     /// The settings.
@@ -103,6 +106,10 @@ impl<M: Memory + ?Sized> Memory for Rc<M> {
         (**self).index()
     }
 
+    fn filter(&self) -> &[Filter] {
+        (**self).filter()
+    }
+
     fn next_hops(&self) -> &[NextHop] {
         (**self).next_hops()
     }
@@ -112,11 +119,39 @@ impl<M: Memory + ?Sized> Memory for Rc<M> {
     }
 }
 
+/// Puts `entry` into `bucket` of the index; says whether there was room. Not for two threads at once.
+pub fn put_entry(memory: &impl Memory, bucket: u32, entry: Entry) -> bool {
+    let Some((entries, filter)) = bucket_of(memory, bucket) else { return false };
+    filter.set_marks(bucket, filter.marks(bucket) | mark(entry.tag));
+    let put = entries.entries.iter().any(|cell| cell.replace_if(0, entry.to_bits()));
+    if !put {
+        filter.set_marks(bucket, entries.marks());
+    }
+    put
+}
+
+/// Takes `entry` out of `bucket` of the index; says whether it was there. Not for two threads at
+/// once.
+pub fn take_entry(memory: &impl Memory, bucket: u32, entry: Entry) -> bool {
+    let Some((entries, filter)) = bucket_of(memory, bucket) else { return false };
+    let taken = entries.entries.iter().any(|cell| cell.replace_if(entry.to_bits(), 0));
+    if taken {
+        filter.set_marks(bucket, entries.marks());
+    }
+    taken
+}
+
+fn bucket_of<M: Memory>(memory: &M, bucket: u32) -> Option<(&Bucket, &Filter)> {
+    let filter = memory.filter().get(Filter::word(bucket) as usize)?;
+    Some((memory.index().get(bucket as usize)?, filter))
+}
+
 /// The shared arrays in ordinary memory.
 #[derive(Debug)]
 pub struct NativeMemory {
     slots: Vec<Slot>,
     index: Vec<Bucket>,
+    filter: Vec<Filter>,
     next_hops: Vec<NextHop>,
     settings: Settings,
 }
@@ -132,6 +167,7 @@ impl NativeMemory {
         Self {
             slots: fill(sessions + 1).map(|()| Slot::default()).collect(),
             index: fill(buckets + 1).map(|()| Bucket::default()).collect(),
+            filter: fill(Filter::words(buckets + 1)).map(|()| Filter::default()).collect(),
             next_hops: fill(MAX_NEXT_HOPS).map(|()| NextHop::default()).collect(),
             settings,
         }
@@ -145,6 +181,10 @@ impl Memory for NativeMemory {
 
     fn index(&self) -> &[Bucket] {
         &self.index
+    }
+
+    fn filter(&self) -> &[Filter] {
+        &self.filter
     }
 
     fn next_hops(&self) -> &[NextHop] {
@@ -219,6 +259,10 @@ impl NativeTables {
 impl Sessions for NativeTables {
     fn bucket(&self, index: u32) -> Option<&Bucket> {
         self.memory.index().get(index as usize)
+    }
+
+    fn filter(&self, word: u32) -> Option<&Filter> {
+        self.memory.filter().get(word as usize)
     }
 
     fn slot(&self, index: u32) -> Option<&Slot> {

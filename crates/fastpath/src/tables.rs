@@ -1,7 +1,7 @@
 //! What the packet path looks things up in, and how it finds a session.
 
 use crate::layout::{
-    AddressEntry, AddressKey, Bucket, ENTRIES_PER_BUCKET, Entry, InterfaceEntry, NextHop,
+    AddressEntry, AddressKey, Bucket, ENTRIES_PER_BUCKET, Entry, Filter, InterfaceEntry, NextHop,
     RecordHeader, ServiceEntry, ServiceKey, Settings, Slot, first_bucket, second_bucket, tag,
 };
 use crate::state::Direction;
@@ -12,6 +12,8 @@ use crate::{Frame, Reason};
 pub trait Sessions {
     /// A bucket of the session index.
     fn bucket(&self, index: u32) -> Option<&Bucket>;
+    /// A word of the index's filter.
+    fn filter(&self, word: u32) -> Option<&Filter>;
     /// A session.
     fn slot(&self, index: u32) -> Option<&Slot>;
 }
@@ -59,8 +61,9 @@ pub struct Hit<'a> {
     pub direction: Direction,
 }
 
-/// Finds the session that a packet of `transport` and `tuple`, whose hash is `hash`, belongs to:
-/// two buckets, and the stash while something is in it.
+/// Finds the session that a packet of `transport` and `tuple`, whose hash is `hash`, belongs to: in
+/// two buckets, and in the stash while something is in it; of these, in what the filter does not
+/// rule out.
 #[inline(always)]
 pub fn find<'a, T: Sessions>(
     tables: &'a T,
@@ -91,8 +94,11 @@ fn find_in<'a, T: Sessions>(
     tuple: &Tuple,
     hash: u64,
 ) -> Option<Hit<'a>> {
-    let bucket = tables.bucket(bucket)?;
     let wanted = tag(hash);
+    if !tables.filter(Filter::word(bucket))?.may_hold(bucket, wanted) {
+        return None;
+    }
+    let bucket = tables.bucket(bucket)?;
     let mut at = 0;
     while at < ENTRIES_PER_BUCKET {
         let bits = bucket.entries[at].load();

@@ -6,7 +6,7 @@ use seawall_fastpath::layout::{
     AddressEntry, AddressKey, Ends, Entry, InterfaceEntry, ServiceEntry, ServiceKey, Word,
     first_bucket, flag, tag,
 };
-use seawall_fastpath::native::{Memory, NativeMemory, NativeTables};
+use seawall_fastpath::native::{Memory, NativeMemory, NativeTables, put_entry};
 use seawall_fastpath::siphash::Key;
 use seawall_fastpath::{Direction, Endpoint, TcpState, Transport, Tuple};
 use seawall_wire::ethernet::{MacAddr, Tags};
@@ -128,8 +128,7 @@ fn session(input: &mut Input<'_>, tables: &NativeTables, number: u32) {
         let to = if input.u8() == 0xff { input.u32() & 0xff } else { number };
         let entry = Entry { tag: tag(hash), direction, slot: to };
         let bucket = first_bucket(hash, settings.bucket_mask.load());
-        let entries = &tables.memory.index()[bucket as usize].entries;
-        let _ = entries.iter().any(|cell| cell.replace_if(0, entry.to_bits()));
+        let _ = put_entry(&tables.memory, bucket, entry);
     }
 }
 

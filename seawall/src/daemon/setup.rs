@@ -12,7 +12,7 @@ use seawall_engine::{
     Config, Engine, Forwarding, Gateway, Introduction, LocalPool, ProxyProtocol, RealServerSpec,
     ServiceSpec, StoreLimits, Timeouts,
 };
-use seawall_fastpath::layout::{Bucket, NO_SCALE, Slot, bucket_count, switch};
+use seawall_fastpath::layout::{Bucket, Filter, NO_SCALE, Slot, bucket_count, switch};
 use seawall_fastpath::native::NativeMemory;
 use seawall_fastpath::{Addr, TcpState, Transport};
 
@@ -131,11 +131,13 @@ pub(super) fn limits(config: &config::Config) -> Limits {
 /// What the limits cost at worst.
 pub(super) fn worst_case(config: &config::Config) -> WorstCaseMemory {
     let limits = limits(config);
+    let buckets = bucket_count(limits.sessions) + 1;
     WorstCaseMemory::new(&Sizes {
         slots: u64::from(limits.sessions) + 1,
         slot_bytes: size_of::<Slot>() as u64,
-        buckets: u64::from(bucket_count(limits.sessions)) + 1,
+        buckets: u64::from(buckets),
         bucket_bytes: size_of::<Bucket>() as u64,
+        filter_bytes: u64::from(Filter::words(buckets)) * size_of::<Filter>() as u64,
         engine_session_bytes: Engine::<NativeMemory>::bytes_per_session() as u64,
         early_data_bytes: u64::from(config.synproxy.ack_store_total_bytes),
         ring_bytes: u64::from(limits.proven_ring_bytes) + u64::from(limits.unproven_ring_bytes),

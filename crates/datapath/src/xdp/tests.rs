@@ -112,8 +112,9 @@ fn limits_that_no_kernel_takes_are_refused_before_it_is_asked() {
 fn memory_is_what_the_arrays_take() {
     let small = Limits { sessions: 1, ..LIMITS };
     let large = Limits { sessions: 1 << 20, ..LIMITS };
-    // 256 bytes a slot; 2^19 buckets of 64 bytes against one.
-    let expected = ((1 << 20) - 1) * 256 + ((1 << 19) - 1) * 64;
+    // 256 bytes a slot; 2^19 buckets of 64 bytes against one; a word for each eight of them and the
+    // stash against one.
+    let expected = ((1 << 20) - 1) * 256 + ((1 << 19) - 1) * 64 + (1 << 16) * 8;
     assert_eq!(large.memory() - small.memory(), expected);
 }
 
@@ -126,6 +127,7 @@ fn arrays_have_the_asked_for_size_and_are_one_memory() {
     let (slots, again) = (xdp.slots().unwrap(), xdp.slots().unwrap());
     assert_eq!(slots.len(), 1001);
     assert_eq!(xdp.index().unwrap().len(), 513);
+    assert_eq!(xdp.filter().unwrap().len(), 65);
     assert_eq!(xdp.next_hops().unwrap().len(), 4096);
     assert_eq!(xdp.settings().unwrap().len(), 1);
     assert_eq!(slots[1000].generation.load(), 0);

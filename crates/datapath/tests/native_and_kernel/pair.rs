@@ -3,7 +3,7 @@
 use seawall_datapath::program_test::{Action as XdpAction, TestRun};
 use seawall_datapath::{Limits, Rings, SharedMemory, Xdp, clock};
 use seawall_fastpath::cell::Cell32;
-use seawall_fastpath::layout::{Bucket, Ends, Flow, RecordKind, Settings, Slot};
+use seawall_fastpath::layout::{Bucket, Ends, Filter, Flow, RecordKind, Settings, Slot};
 use seawall_fastpath::native::{Memory, Record};
 use seawall_fastpath::{Action, Reason, Ring, Tuple, cookie};
 
@@ -82,6 +82,10 @@ impl Pair {
             copy_slot(from, to);
         }
         assert_eq!(from.index().len(), to.index().len());
+        for bucket in 0..from.index().len() as u32 {
+            let word = Filter::word(bucket) as usize;
+            to.filter()[word].set_marks(bucket, from.filter()[word].marks(bucket));
+        }
         for (from, to) in from.index().iter().zip(to.index()) {
             for (from, to) in from.entries.iter().zip(&to.entries) {
                 to.store(from.load());

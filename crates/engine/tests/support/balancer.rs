@@ -361,6 +361,8 @@ impl Balancer {
         assert_eq!(self.memory.settings().stashed.load(), 0, "stash not empty");
         let entries = self.memory.index().iter().flat_map(|bucket| &bucket.entries);
         assert_eq!(entries.filter(|entry| entry.load() != 0).count(), 0, "index entries left");
+        let filter = self.memory.filter().iter();
+        assert!(filter.flat_map(|word| (0..8).map(|at| word.marks(at))).all(|marks| marks == 0));
         let words = self.memory.slots().iter().filter(|slot| slot.word.load() != 0);
         assert_eq!(words.count(), 0, "slots left");
         assert_eq!(self.engine.poll_timeout(), None, "timers left");

@@ -3,6 +3,18 @@
 //! Buckets of eight entries, two choices a tuple; the last bucket of the array is a stash that
 //! is looked at only while something is in it. An entry names the direction, so one index
 //! serves both. It only hints: [`super::Slot::matches`] decides.
+//!
+//! Most segments of a flood belong to no session, and a bucket that nobody has touched lately is a
+//! miss in every cache and in the TLB. So there is a [`Filter`], a byte a bucket, small enough to
+//! stay in a core's cache: a bit of it is set while an entry of the bucket has a tag of that
+//! [`mark`], and a bucket is read only if the bit of the wanted tag is set. Whoever puts an entry
+//! into a bucket sets its bit first; whoever takes one out clears the bit afterwards.
+//!
+//! Most segments of a flood belong to no session, and a bucket that nobody has touched lately is a
+//! miss in every cache and in the TLB. So there is a [`Filter`], a byte a bucket, small enough to
+//! stay in a core's cache: a bit of it is set exactly while an entry of the bucket has the
+//! [`mark`] of that bit, and a bucket is read only if the bit of the wanted tag is set. Whoever
+//! puts an entry into a bucket sets its bit first; whoever takes one out clears the bit after it.
 
 use crate::cell::Cell64;
 use crate::state::Direction;
@@ -16,6 +28,67 @@ pub const ENTRIES_PER_BUCKET: usize = 8;
 pub struct Bucket {
     /// See [`Entry`]; zero is empty.
     pub entries: [Cell64; ENTRIES_PER_BUCKET],
+}
+
+impl Bucket {
+    /// The [`mark`]s of the entries, together.
+    #[must_use]
+    pub fn marks(&self) -> u8 {
+        let marks = self.entries.iter().filter_map(|cell| Entry::from_bits(cell.load()));
+        marks.fold(0, |marks, entry| marks | mark(entry.tag))
+    }
+}
+
+/// Buckets that share a word of the filter.
+const BUCKETS_PER_WORD: u32 = 8;
+
+/// The marks of eight buckets, a byte each; see the module's text. Changed by the engine only.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Filter(Cell64);
+
+impl Filter {
+    /// Words for `buckets` buckets, the stash included.
+    #[must_use]
+    pub const fn words(buckets: u32) -> u32 {
+        buckets.div_ceil(BUCKETS_PER_WORD)
+    }
+
+    /// The number of the word that `bucket` is in.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(bucket: u32) -> u32 {
+        bucket / BUCKETS_PER_WORD
+    }
+
+    /// Whether an entry with `tag` may be in `bucket`, which is one of this word's.
+    #[inline(always)]
+    pub fn may_hold(&self, bucket: u32, tag: u32) -> bool {
+        self.0.load() & (mark(tag) as u64) << Self::shift(bucket) != 0
+    }
+
+    /// The marks of `bucket`, which is one of this word's.
+    pub fn marks(&self, bucket: u32) -> u8 {
+        (self.0.load() >> Self::shift(bucket)) as u8
+    }
+
+    /// Sets the marks of `bucket`, which is one of this word's.
+    pub fn set_marks(&self, bucket: u32, marks: u8) {
+        let shift = Self::shift(bucket);
+        self.0.publish(self.0.load() & !(0xff << shift) | (marks as u64) << shift);
+    }
+
+    #[inline(always)]
+    const fn shift(bucket: u32) -> u32 {
+        bucket % BUCKETS_PER_WORD * 8
+    }
+}
+
+/// The bit of a bucket's byte in the filter that stands for entries with `tag`.
+#[inline(always)]
+#[must_use]
+pub const fn mark(tag: u32) -> u8 {
+    1 << (tag & 7)
 }
 
 /// What an index entry says.
@@ -84,8 +157,32 @@ pub const fn bucket_count(sessions: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, bucket_count};
+    use super::{Bucket, Entry, Filter, bucket_count, mark};
     use crate::state::Direction;
+
+    #[test]
+    fn a_word_of_the_filter_tells_its_eight_buckets_apart() {
+        let filter = Filter::default();
+        filter.set_marks(17, mark(5));
+        filter.set_marks(18, mark(0) | mark(7));
+        let held = (16..24).flat_map(|bucket| (0..8).map(move |tag| (bucket, tag)));
+        let held: Vec<_> = held.filter(|(bucket, tag)| filter.may_hold(*bucket, *tag)).collect();
+        assert_eq!(held, [(17, 5), (18, 0), (18, 7)]);
+        filter.set_marks(17, 0);
+        assert_eq!((filter.marks(17), filter.marks(18)), (0, mark(0) | mark(7)));
+        assert_eq!((Filter::word(17), Filter::words(17), Filter::words(16)), (2, 3, 2));
+    }
+
+    #[test]
+    fn a_bucket_marks_what_is_in_it() {
+        let bucket = Bucket::default();
+        assert_eq!(bucket.marks(), 0);
+        for (at, tag) in [(0, 8), (3, 0xffff_ffff), (7, 8)] {
+            let entry = Entry { tag, direction: Direction::Outbound, slot: 1 };
+            bucket.entries[at].store(entry.to_bits());
+        }
+        assert_eq!(bucket.marks(), mark(0) | mark(7));
+    }
 
     #[test]
     fn entries_survive_both_ways() {

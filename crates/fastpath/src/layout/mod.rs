@@ -11,7 +11,7 @@ mod settings;
 mod slot;
 
 pub use index::{
-    Bucket, ENTRIES_PER_BUCKET, Entry, bucket_count, first_bucket, second_bucket, tag,
+    Bucket, ENTRIES_PER_BUCKET, Entry, Filter, bucket_count, first_bucket, mark, second_bucket, tag,
 };
 pub use next_hop::{MAX_NEXT_HOPS, NO_NEXT_HOP, NextHop};
 pub use record::{FULL_RECORD_FRAME, RecordHeader, RecordKind, SMALL_RECORD_FRAME};
@@ -53,6 +53,8 @@ pub mod name {
     pub const SLOTS: &str = "SLOTS";
     /// Array of [`super::Bucket`], mapped into user space; the last one is the stash.
     pub const INDEX: &str = "INDEX";
+    /// Array of [`super::Filter`], mapped into user space.
+    pub const FILTER: &str = "FILTER";
     /// Array of [`super::NextHop`], mapped into user space.
     pub const NEXT_HOPS: &str = "NEXT_HOPS";
     /// Array of one [`super::Settings`], mapped into user space.
@@ -83,6 +85,7 @@ mod tests {
         assert_eq!((size_of::<Slot>(), align_of::<Slot>()), (256, 64));
         assert_eq!((size_of::<Flow>(), align_of::<Flow>()), (64, 64));
         assert_eq!((size_of::<Bucket>(), align_of::<Bucket>()), (64, 64));
+        assert_eq!(size_of::<Filter>(), 8);
         assert_eq!(size_of::<NextHop>(), 32);
         assert_eq!(size_of::<ServiceKey>(), 24);
         assert_eq!(size_of::<ServiceEntry>(), 8);

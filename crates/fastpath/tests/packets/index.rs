@@ -1,6 +1,6 @@
 //! The session index only hints; the slot proves identity (DESIGN, "The session array").
 
-use seawall_fastpath::layout::{Entry, first_bucket, second_bucket, tag};
+use seawall_fastpath::layout::{Entry, Filter, first_bucket, mark, second_bucket, tag};
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::{Direction, Reason, Transport, Tuple};
 
@@ -60,6 +60,20 @@ fn both_buckets_are_searched() {
         assert!(world.put(bucket(&place), Entry { tag: place.tag, ..ENTRY }));
         assert!(found(&world, &session));
     }
+}
+
+#[test]
+fn a_bucket_is_read_only_if_the_filter_has_the_mark() {
+    let world = World::new();
+    let session = numbered(1);
+    hidden(&world, 1, &session);
+    let place = place(&world, &session);
+    assert!(world.put(place.first, Entry { tag: place.tag, ..ENTRY }));
+    let filter = &world.tables.memory.filter()[Filter::word(place.first) as usize];
+    filter.set_marks(place.first, !mark(place.tag));
+    assert!(!found(&world, &session));
+    filter.set_marks(place.first, mark(place.tag));
+    assert!(found(&world, &session));
 }
 
 #[test]

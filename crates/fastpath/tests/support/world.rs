@@ -8,7 +8,7 @@ use seawall_fastpath::layout::{
     AddressEntry, AddressKey, Entry, InterfaceEntry, Scales, ServiceEntry, ServiceKey, Slot, Word,
     first_bucket, flag, second_bucket, switch, tag,
 };
-use seawall_fastpath::native::{Buffer, Memory, NativeMemory, NativeTables, Record};
+use seawall_fastpath::native::{Buffer, Memory, NativeMemory, NativeTables, Record, put_entry};
 use seawall_fastpath::siphash::Key;
 use seawall_fastpath::{
     Action, Addr, Direction, Endpoint, Outcome, Reason, Tables, TcpState, Transport, Tuple,
@@ -261,8 +261,7 @@ impl World {
 
     /// Puts an entry into a bucket; says whether there was room.
     pub(crate) fn put(&self, bucket: u32, entry: Entry) -> bool {
-        let entries = &self.tables.memory.index()[bucket as usize].entries;
-        entries.iter().any(|cell| cell.replace_if(0, entry.to_bits()))
+        put_entry(&self.tables.memory, bucket, entry)
     }
 }
 
