@@ -1,8 +1,6 @@
 //! Locality-based least connections (Linux, `net/netfilter/ipvs/ip_vs_lblc.c`): a destination
-//! address stays with its server until that one is overloaded; then, and at first, as `wlc`.
-//!
-//! The kernel keeps an address with its server even at the upper threshold. Here a server that is
-//! excluded is left, for it is one that did not answer.
+//! address stays with its server, even at its upper threshold, until that one has more connections
+//! than weight while another has less than half; then, and at first, as `wlc`.
 
 use super::cache::Cache;
 use super::load::{is_overloaded, least_overhead};
@@ -23,7 +21,7 @@ impl Scheduler for Locality {
         let Arrival { vip, now, .. } = *arrival;
         if let Some(place) = self.cache.get(vip.address, now).copied()
             && let Some(candidate) = candidates.get(place)
-            && candidate.is_eligible()
+            && candidate.is_open()
             && !is_overloaded(candidates, candidate)
         {
             return Some(place);
@@ -48,6 +46,8 @@ mod tests {
         assert_eq!(scheduler.schedule(&loaded(&[(2, 3), (4, 1)]), &ARRIVAL), Some(1));
         assert_eq!(scheduler.schedule(&loaded(&[(2, 0), (4, 4)]), &ARRIVAL), Some(1));
         let mut servers = loaded(&[(2, 0), (4, 1)]);
+        servers[1].overloaded = true;
+        assert_eq!(scheduler.schedule(&servers, &ARRIVAL), Some(1));
         servers[1].excluded = true;
         assert_eq!(scheduler.schedule(&servers, &ARRIVAL), Some(0));
         assert_eq!(scheduler.schedule(&candidates(&[0, 0]), &ARRIVAL), None);

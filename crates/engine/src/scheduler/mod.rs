@@ -43,7 +43,9 @@ pub struct Candidate {
     pub active: u32,
     /// Sessions in any other state (IPVS: `inactconns`).
     pub inactive: u32,
-    /// It must not be chosen now (IPVS: `IP_VS_DEST_F_OVERLOAD`).
+    /// It has as many sessions as it may (IPVS: `IP_VS_DEST_F_OVERLOAD`).
+    pub overloaded: bool,
+    /// It must not be chosen this time: it has been asked and did not answer.
     pub excluded: bool,
 }
 
@@ -51,7 +53,15 @@ impl Candidate {
     /// A real server that was just added.
     #[must_use]
     pub const fn new(address: Endpoint, weight: u32) -> Self {
-        Self { address, weight, last_weight: weight, active: 0, inactive: 0, excluded: false }
+        Self {
+            address,
+            weight,
+            last_weight: weight,
+            active: 0,
+            inactive: 0,
+            overloaded: false,
+            excluded: false,
+        }
     }
 
     /// Changes its weight; [`Scheduler::weights_changed`] must follow.
@@ -62,8 +72,13 @@ impl Candidate {
         }
     }
 
-    const fn is_eligible(&self) -> bool {
+    /// Whether it takes connections at all, its load aside.
+    const fn is_open(&self) -> bool {
         self.weight > 0 && !self.excluded
+    }
+
+    const fn is_eligible(&self) -> bool {
+        self.is_open() && !self.overloaded
     }
 }
 

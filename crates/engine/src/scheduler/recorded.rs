@@ -23,7 +23,7 @@ const RECORDINGS: &[(&str, &str)] = recordings! {
     "sh-fallback" "sh-port-fallback" "sh-ipv6" "sed" "nq" "fo" "ovf" "mh" "mh-port" "mh-fallback"
     "mh-port-fallback" "mh-ipv6" "wrr-steps" "wrr-steps-many" "wrr-parity" "wrr-recovers" "wrr-recovers-apart" "wrr-recovers-high" "lc-reset" "lblcr-ties" "lblcr-tie-leaves" "lblcr-overload-leaves" "rr-overload"
     "wrr-overload" "wrr-overload-first" "wlc-overload" "fo-overload" "nq-overload" "sh-overload"
-    "mh-overload" "lblcr-overload"
+    "mh-overload" "lblcr-overload" "lblc-overload"
 };
 
 #[test]
@@ -131,7 +131,7 @@ impl Replay {
         self.connections.retain(|_, (state, _)| is_active(*state));
         for (candidate, upper) in self.candidates.iter_mut().zip(&self.uppers) {
             if candidate.inactive > 0 && candidate.active * 4 < upper * 3 {
-                candidate.excluded = false;
+                candidate.overloaded = false;
             }
             candidate.inactive = 0;
         }
@@ -154,7 +154,7 @@ impl Replay {
         };
         let candidate = &mut candidates[place];
         candidate.active += 1;
-        candidate.excluded = candidate.active + candidate.inactive >= self.uppers[place];
+        candidate.overloaded = candidate.active + candidate.inactive >= self.uppers[place];
         let state = TcpState::None.next(Direction::Inbound, Event::Syn);
         self.connections.insert(ends, (state, place));
         let server: IpAddr = candidate.address.address.into();
