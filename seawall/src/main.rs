@@ -5,14 +5,16 @@ mod daemon;
 mod demo;
 mod interrupt;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use seawall_control::api::Client;
+use seawall_control::config::Protocol;
 use seawall_control::counters::{render_drops, render_stats};
-use seawall_control::report::{Page, SessionReport};
+use seawall_control::report::{Health, Page, ServerName, SessionReport};
 
 /// LVS-compatible layer-4 load balancer that answers TCP floods from XDP.
 #[derive(Parser)]
@@ -41,6 +43,12 @@ enum Command {
     Sessions(Query),
     /// Show every drop counter that moved, what it means and what to do.
     Drops(Query),
+    /// Mark a real server up or down while the daemon runs. Down, it gets no new connections; it keeps
+    /// its weight, and established ones go on unless `expire_nodest_conn` is set.
+    Server {
+        #[command(subcommand)]
+        mark: Mark,
+    },
     /// Have the daemon read its configuration file anew and apply what differs; SIGHUP does the
     /// same.
     Reload {
@@ -54,6 +62,33 @@ enum Command {
         #[arg(long, default_value = "/run/seawall/api.sock")]
         api: PathBuf,
     },
+}
+
+#[derive(Subcommand)]
+enum Mark {
+    /// It gets no new connections.
+    Down(Server),
+    /// It gets new connections by its weight.
+    Up(Server),
+}
+
+#[derive(Args)]
+struct Server {
+    /// VIP and port of the service.
+    service: SocketAddr,
+    /// Address and port of the real server.
+    server: SocketAddr,
+    /// Protocol of the service.
+    #[arg(long, default_value = "tcp", value_parser = protocol)]
+    protocol: Protocol,
+    /// The daemon's API socket.
+    #[arg(long, default_value = "/run/seawall/api.sock")]
+    api: PathBuf,
+}
+
+fn protocol(word: &str) -> Result<Protocol, String> {
+    let known = Protocol::WORDS.iter().find(|(known, _)| *known == word);
+    known.map(|(_, protocol)| *protocol).ok_or_else(|| "expected tcp or udp".to_owned())
 }
 
 #[derive(Args)]
@@ -95,12 +130,27 @@ fn execute(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Sessions(query) => sessions(&query)?,
+        Command::Server { mark: Mark::Down(server) } => mark(&server, Health::Down)?,
+        Command::Server { mark: Mark::Up(server) } => mark(&server, Health::Up)?,
         Command::Reload { api } => println!("{}", Client::new(&api).reload()?.to_line()),
         Command::Stop { api } => {
             Client::new(&api).stop()?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn mark(server: &Server, health: Health) -> Result<()> {
+    let Server { service, server, protocol, ref api } = *server;
+    let name = ServerName { service, protocol, server };
+    let report = Client::new(api).set_health(name, health)?;
+    let word = match health {
+        Health::Up => "up",
+        Health::Down => "down",
+    };
+    let already = if report.changed { "" } else { " already" };
+    println!("real server {server} of service {service} is {word}{already}");
+    Ok(())
 }
 
 fn sessions(query: &Query) -> Result<()> {

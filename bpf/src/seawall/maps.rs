@@ -9,7 +9,8 @@ use seawall_fastpath::cell::Cell64;
 use seawall_fastpath::embryo::EMBRYOS as EMBRYO_COUNT;
 use seawall_fastpath::layout::{
     AddressEntry, AddressKey, Bucket, Filter, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES,
-    MAX_NEXT_HOPS, MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, program,
+    MAX_NEXT_HOPS, MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, Template,
+    program,
 };
 
 const PLACEHOLDER_SESSIONS: u32 = 1024;
@@ -27,6 +28,10 @@ pub(crate) static FILTER: Array<Filter> =
 #[map]
 pub(crate) static NEXT_HOPS: Array<NextHop> =
     Array::with_max_entries(MAX_NEXT_HOPS, BPF_F_MMAPABLE);
+/// For user space alone; here it lives as long as the others.
+#[map]
+pub(crate) static TEMPLATES: Array<Template> =
+    Array::with_max_entries(PLACEHOLDER_SESSIONS, BPF_F_MMAPABLE);
 #[map]
 pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]

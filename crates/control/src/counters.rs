@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use crate::report::{DropRow, ServiceReport, StatsReport};
+use crate::report::{DropRow, Rates, ServiceReport, StatsReport, Totals};
 
 /// One counter with what a reader needs to act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +51,10 @@ pub fn render_stats(report: &StatsReport) -> String {
     let mut text = String::new();
     if !report.services.is_empty() {
         let mut rows = vec![
-            ["service / real server", "via", "weight", "active", "inactive", "connections"]
+            ["service / real server", "via", "weight", "active", "inactive", "persistent"]
                 .into_iter()
-                .chain(["in packets", "in bytes", "out packets", "out bytes"])
+                .chain(["connections", "in packets", "in bytes", "out packets", "out bytes"])
+                .chain(["cps", "in pps", "out pps", "in bps", "out bps"])
                 .map(str::to_owned)
                 .collect::<Vec<_>>(),
         ];
@@ -70,12 +71,19 @@ pub fn render_stats(report: &StatsReport) -> String {
                 [] => String::new(),
                 flags => format!(" ({})", flags.join(",")),
             };
-            let via = format!("{}{flags}{proxy}", service.scheduler);
-            rows.push(row([name, via, String::new()], &service.totals));
+            let persistent = service.persistent.map(|seconds| format!(" persistent {seconds}"));
+            let persistent = persistent.unwrap_or_default();
+            let via = format!("{}{flags}{persistent}{proxy}", service.scheduler);
+            rows.push(row([name, via, String::new()], &service.totals, &service.rates));
             for server in &service.real_servers {
                 let name = format!("  -> {}", server.address);
-                let via = server.forwarding.to_string();
-                rows.push(row([name, via, server.weight.to_string()], &server.totals));
+                let via = match (server.down, server.overloaded) {
+                    (true, _) => format!("{} down", server.forwarding),
+                    (false, true) => format!("{} overloaded", server.forwarding),
+                    (false, false) => server.forwarding.to_string(),
+                };
+                let head = [name, via, server.weight.to_string()];
+                rows.push(row(head, &server.totals, &server.rates));
             }
         }
         text.push_str(&table(&rows, 2));
@@ -105,15 +113,21 @@ pub fn render_drops(rows: &[DropRow]) -> String {
     text
 }
 
-fn row(head: [String; 3], totals: &crate::report::Totals) -> Vec<String> {
+fn row(head: [String; 3], totals: &Totals, rates: &Rates) -> Vec<String> {
     let numbers = [
         totals.active_connections,
         totals.inactive_connections,
+        totals.persistent_connections,
         totals.connections,
         totals.in_packets,
         totals.in_bytes,
         totals.out_packets,
         totals.out_bytes,
+        rates.cps,
+        rates.in_pps,
+        rates.out_pps,
+        rates.in_bps,
+        rates.out_bps,
     ];
     head.into_iter().chain(numbers.map(|number| number.to_string())).collect()
 }
@@ -146,7 +160,7 @@ fn table(rows: &[Vec<String>], left: usize) -> String {
 mod tests {
     use super::*;
     use crate::config::{Forwarding, Protocol, Scheduler, SchedulerFlag};
-    use crate::report::{RealServerReport, Totals};
+    use crate::report::RealServerReport;
 
     const ROWS: [CounterRow; 3] = [
         CounterRow {
@@ -166,6 +180,7 @@ mod tests {
 
     fn report() -> StatsReport {
         let totals = Totals { active_connections: 3, connections: 12, ..Totals::default() };
+        let rates = Rates { cps: 4, out_bps: 77, ..Rates::default() };
         let service = ServiceReport {
             address: "10.0.0.254:80".parse().unwrap(),
             protocol: Protocol::Tcp,
@@ -173,12 +188,19 @@ mod tests {
             scheduler_flags: vec![SchedulerFlag::ShPort],
             synproxy: true,
             ops: false,
+            persistent: None,
             totals,
+            rates,
             real_servers: vec![RealServerReport {
                 address: "192.168.7.2:8080".parse().unwrap(),
                 forwarding: Forwarding::FullNat,
                 weight: 1,
+                down: true,
+                upper_threshold: 9,
+                lower_threshold: 0,
+                overloaded: true,
                 totals,
+                rates,
             }],
         };
         StatsReport::new(&ROWS, vec![service])
@@ -197,6 +219,9 @@ mod tests {
         assert_eq!(service["connections"], 12);
         assert_eq!(service["real_servers"][0]["forwarding"], "fullnat");
         assert_eq!(service["real_servers"][0]["active_connections"], 3);
+        assert_eq!(service["real_servers"][0]["down"], true);
+        assert_eq!(service["real_servers"][0]["rates"]["out_bps"], 77);
+        assert_eq!(service["rates"]["cps"], 4);
     }
 
     #[test]
@@ -205,7 +230,7 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].starts_with("10.0.0.254:80 tcp      sh (sh-port) synproxy  "), "{text}");
         assert!(
-            lines[2].starts_with("  -> 192.168.7.2:8080  fullnat                     1"),
+            lines[2].starts_with("  -> 192.168.7.2:8080  fullnat down                1"),
             "{text}"
         );
         assert_eq!(lines[1].len(), lines[2].len(), "{text}");

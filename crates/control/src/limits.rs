@@ -17,6 +17,10 @@ pub struct Sizes {
     pub filter_bytes: u64,
     /// Bytes of the engine's own bookkeeping for a session (timers, handshake).
     pub engine_session_bytes: u64,
+    /// Persistence templates (`max_persistence_templates`).
+    pub templates: u64,
+    /// Bytes of a template, bookkeeping included.
+    pub template_bytes: u64,
     /// Bytes of the early-data store over all sessions (`ack_store_total_bytes`).
     pub early_data_bytes: u64,
     /// Bytes of all rings between kernel and daemon.
@@ -52,10 +56,12 @@ struct Row {
 ///     bucket_bytes: 64,
 ///     filter_bytes: 1 << 20,
 ///     engine_session_bytes: 128,
+///     templates: 1 << 18,
+///     template_bytes: 64,
 ///     early_data_bytes: 64 << 20,
 ///     ring_bytes: 32 << 20,
 /// });
-/// assert_eq!(memory.total_bytes(), (256 + 32 + 1 + 128 + 64 + 32) << 20);
+/// assert_eq!(memory.total_bytes(), (256 + 32 + 1 + 128 + 16 + 64 + 32) << 20);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorstCaseMemory {
@@ -82,6 +88,7 @@ impl WorstCaseMemory {
                 product("session index", sizes.buckets, "buckets", sizes.bucket_bytes),
                 plain("session filter", "a byte a bucket", sizes.filter_bytes),
                 product("session bookkeeping", sizes.slots, "sessions", engine),
+                product("persistence", sizes.templates, "templates", sizes.template_bytes),
                 plain("early data", "[synproxy] ack_store_total_bytes", sizes.early_data_bytes),
                 plain("rings", "kernel to daemon", sizes.ring_bytes),
             ],
@@ -131,6 +138,8 @@ mod tests {
             bucket_bytes: 64,
             filter_bytes: 512,
             engine_session_bytes: 100,
+            templates: 16_384,
+            template_bytes: 64,
             early_data_bytes: 1 << 20,
             ring_bytes: 1,
         }
@@ -150,7 +159,7 @@ mod tests {
     #[test]
     fn table() {
         let memory = WorstCaseMemory::new(&sizes()).with("local ports", 3 << 20);
-        assert_eq!(memory.total_bytes(), 256_000 + 512 * 64 + 512 + 100_000 + (4 << 20) + 1);
+        assert_eq!(memory.total_bytes(), 256_000 + 512 * 64 + 512 + 100_000 + (5 << 20) + 1);
         assert_eq!(
             memory.to_string(),
             "worst-case memory of the configured limits:\n\
@@ -158,10 +167,11 @@ mod tests {
              \u{20} session index           0.1 MiB  512 buckets of 64 B\n\
              \u{20} session filter          0.1 MiB  a byte a bucket\n\
              \u{20} session bookkeeping     0.1 MiB  1000 sessions of 100 B\n\
+             \u{20} persistence             1.0 MiB  16384 templates of 64 B\n\
              \u{20} early data              1.0 MiB  [synproxy] ack_store_total_bytes\n\
              \u{20} rings                   0.1 MiB  kernel to daemon\n\
              \u{20} local ports             3.0 MiB\n\
-             \u{20} total                   4.4 MiB"
+             \u{20} total                   5.4 MiB"
         );
     }
 

@@ -33,9 +33,16 @@ pub struct ServiceReport {
     /// Whether each datagram is scheduled by itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ops: bool,
+    /// For how many seconds after its last new connection a client stays with its real server; absent
+    /// when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<u32>,
     /// Sums over its life, those of removed real servers included.
     #[serde(flatten)]
     pub totals: Totals,
+    /// What of them comes in a second.
+    #[serde(default)]
+    pub rates: Rates,
     /// Its real servers.
     pub real_servers: Vec<RealServerReport>,
 }
@@ -49,18 +56,36 @@ pub struct RealServerReport {
     pub forwarding: Forwarding,
     /// Weight, 0 to 65,535.
     pub weight: u16,
+    /// Whether it was marked down: it gets no new sessions, whatever its weight.
+    #[serde(default)]
+    pub down: bool,
+    /// Sessions with which it takes no more; 0 is no limit.
+    #[serde(default)]
+    pub upper_threshold: u32,
+    /// Sessions below which it takes some again; 0 stands for three quarters of the upper one.
+    #[serde(default)]
+    pub lower_threshold: u32,
+    /// Whether it takes no new sessions for now, by its thresholds.
+    #[serde(default)]
+    pub overloaded: bool,
     /// Sums over its life.
     #[serde(flatten)]
     pub totals: Totals,
+    /// What of them comes in a second.
+    #[serde(default)]
+    pub rates: Rates,
 }
 
-/// Connections and traffic; but for the first two, sums that never go back (as IPVS's).
+/// Connections and traffic; but for the first three, sums that never go back (as IPVS's).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Sessions of TCP in SYN_SENT, SYN_RECV or ESTABLISHED now.
     pub active_connections: u64,
     /// Sessions of TCP in any other state now, and all of UDP (as IPVS counts them).
     pub inactive_connections: u64,
+    /// Persistence templates now: clients, or networks of them, that stay with a real server.
+    #[serde(default)]
+    pub persistent_connections: u64,
     /// Sessions ever created.
     pub connections: u64,
     /// Packets from clients.
@@ -71,6 +96,21 @@ pub struct Totals {
     pub out_packets: u64,
     /// Bytes of them, from the IP header on.
     pub out_bytes: u64,
+}
+
+/// What comes in a second: IPVS's moving average over the last 8 s, renewed every 2 s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Connections (ipvsadm: `CPS`).
+    pub cps: u64,
+    /// Packets from clients (`InPPS`).
+    pub in_pps: u64,
+    /// Packets to clients (`OutPPS`).
+    pub out_pps: u64,
+    /// Bytes from clients (`InBPS`).
+    pub in_bps: u64,
+    /// Bytes to clients (`OutBPS`).
+    pub out_bps: u64,
 }
 
 /// `GET /v1/sessions`: one page.
@@ -164,6 +204,39 @@ pub struct VersionReport {
     pub version: String,
     /// Its process id.
     pub pid: u32,
+}
+
+/// Which real server of which service, for `POST /v1/servers/down` and `/v1/servers/up`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerName {
+    /// VIP and port of the service.
+    pub service: SocketAddr,
+    /// Its protocol.
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+    /// Address and port of the real server.
+    pub server: SocketAddr,
+}
+
+const fn tcp() -> Protocol {
+    Protocol::Tcp
+}
+
+/// Whether a real server is to get new sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// By its weight.
+    Up,
+    /// None, whatever its weight.
+    Down,
+}
+
+/// `POST /v1/servers/down` and `/v1/servers/up`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// Whether it was not so before.
+    pub changed: bool,
 }
 
 /// `POST /v1/reload`.

@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 
 use aya::maps::{MapData, MapType};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use seawall_fastpath::layout::{Bucket, Filter, NextHop, Settings, Slot};
+use seawall_fastpath::layout::{Bucket, Filter, NextHop, Settings, Slot, Template};
 
 use crate::Error;
 
@@ -26,6 +26,8 @@ unsafe impl Cells for Bucket {}
 unsafe impl Cells for Filter {}
 // SAFETY: as above.
 unsafe impl Cells for NextHop {}
+// SAFETY: as above.
+unsafe impl Cells for Template {}
 // SAFETY: as above.
 unsafe impl Cells for Settings {}
 

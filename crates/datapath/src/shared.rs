@@ -1,6 +1,6 @@
 //! The arrays that the program and the engine share, as the engine takes them.
 
-use seawall_fastpath::layout::{Bucket, Filter, NextHop, Settings, Slot};
+use seawall_fastpath::layout::{Bucket, Filter, NextHop, Settings, Slot, Template};
 use seawall_fastpath::native::Memory;
 
 use crate::{Error, MappedArray, Xdp};
@@ -12,6 +12,7 @@ pub struct SharedMemory {
     index: MappedArray<Bucket>,
     filter: MappedArray<Filter>,
     next_hops: MappedArray<NextHop>,
+    templates: MappedArray<Template>,
     settings: MappedArray<Settings>,
 }
 
@@ -28,7 +29,7 @@ impl SharedMemory {
         }
         let (slots, index) = (xdp.slots()?, xdp.index()?);
         let (filter, next_hops) = (xdp.filter()?, xdp.next_hops()?);
-        Ok(Self { slots, index, filter, next_hops, settings })
+        Ok(Self { slots, index, filter, next_hops, templates: xdp.templates()?, settings })
     }
 }
 
@@ -47,6 +48,10 @@ impl Memory for SharedMemory {
 
     fn next_hops(&self) -> &[NextHop] {
         &self.next_hops
+    }
+
+    fn templates(&self) -> &[Template] {
+        &self.templates
     }
 
     fn settings(&self) -> &Settings {

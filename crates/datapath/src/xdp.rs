@@ -11,8 +11,8 @@ use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use seawall_fastpath::Reason;
 use seawall_fastpath::layout::{
     AddressEntry, AddressKey, Bucket, Filter, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES,
-    MAX_NEXT_HOPS, MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, bucket_count,
-    name, program,
+    MAX_NEXT_HOPS, MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, Template,
+    bucket_count, name, program,
 };
 
 use crate::tables::Plain;
@@ -24,6 +24,7 @@ static OBJECT: &[u8] =
 
 /// Slots are numbered in 31 bits and slot 0 is never used.
 const MAX_SESSIONS: u32 = (1 << 31) - 2;
+const MAX_TEMPLATES: u32 = 1 << 24;
 const RING_BYTES: std::ops::RangeInclusive<u32> = 4096..=1 << 30;
 /// Lines of the verifier's log that an error keeps; the reason stands at its end.
 const LOG_LINES: usize = 24;
@@ -33,6 +34,8 @@ const LOG_LINES: usize = 24;
 pub struct Limits {
     /// Sessions at a time, 1 to 2^31 - 2.
     pub sessions: u32,
+    /// Persistence templates at a time, 1 to 2^24.
+    pub templates: u32,
     /// Bytes of the ring of proven peers: a power of two, 4 KiB to 1 GiB.
     pub proven_ring_bytes: u32,
     /// Bytes of the ring of peers that have proved nothing: likewise.
@@ -72,6 +75,7 @@ pub struct Xdp {
     index: MapData,
     filter: MapData,
     next_hops: MapData,
+    templates: MapData,
     settings: MapData,
     pub(crate) services: HashMap<MapData, Plain<ServiceKey>, Plain<ServiceEntry>>,
     pub(crate) addresses: HashMap<MapData, Plain<AddressKey>, Plain<AddressEntry>>,
@@ -97,6 +101,7 @@ impl Limits {
             + array(u64::from(bucket_count(self.sessions)) + 1, size_of::<Bucket>())
             + array(filter_words(self.sessions).into(), size_of::<Filter>())
             + array(MAX_NEXT_HOPS.into(), size_of::<NextHop>())
+            + array(self.templates.into(), size_of::<Template>())
             + array(1, size_of::<Settings>())
             + hash(MAX_SERVICES, size_of::<ServiceKey>(), size_of::<ServiceEntry>())
             + hash(MAX_ADDRESSES, size_of::<AddressKey>(), size_of::<AddressEntry>())
@@ -111,6 +116,13 @@ impl Limits {
                 what: "the number of sessions",
                 value: self.sessions.into(),
                 expected: "1 to 2147483646",
+            });
+        }
+        if !(1..=MAX_TEMPLATES).contains(&self.templates) {
+            return Err(Error::Limit {
+                what: "the number of persistence templates",
+                value: self.templates.into(),
+                expected: "1 to 16777216",
             });
         }
         for (what, bytes) in [
@@ -140,6 +152,7 @@ impl Xdp {
             .map_max_entries(name::SLOTS, limits.sessions + 1)
             .map_max_entries(name::INDEX, bucket_count(limits.sessions) + 1)
             .map_max_entries(name::FILTER, filter_words(limits.sessions))
+            .map_max_entries(name::TEMPLATES, limits.templates)
             .map_max_entries(name::PROVEN, limits.proven_ring_bytes)
             .map_max_entries(name::UNPROVEN, limits.unproven_ring_bytes)
             .load(OBJECT)
@@ -181,6 +194,7 @@ impl Xdp {
             index: take_array(&mut ebpf, name::INDEX)?,
             filter: take_array(&mut ebpf, name::FILTER)?,
             next_hops: take_array(&mut ebpf, name::NEXT_HOPS)?,
+            templates: take_array(&mut ebpf, name::TEMPLATES)?,
             settings: take_array(&mut ebpf, name::SETTINGS)?,
             services: take(&mut ebpf, name::SERVICES)?,
             addresses: take(&mut ebpf, name::ADDRESSES)?,
@@ -269,7 +283,7 @@ impl Xdp {
     /// # Errors
     ///
     /// [`Error::Mmap`] for want of address space, [`Error::Object`] on a mismatch of builds; so
-    /// for all four arrays.
+    /// for all five arrays.
     pub fn slots(&self) -> Result<MappedArray<Slot>, Error> {
         MappedArray::new(name::SLOTS, &self.slots)
     }
@@ -299,6 +313,15 @@ impl Xdp {
     /// As [`slots`](Self::slots).
     pub fn next_hops(&self) -> Result<MappedArray<NextHop>, Error> {
         MappedArray::new(name::NEXT_HOPS, &self.next_hops)
+    }
+
+    /// The persistence templates.
+    ///
+    /// # Errors
+    ///
+    /// As [`slots`](Self::slots).
+    pub fn templates(&self) -> Result<MappedArray<Template>, Error> {
+        MappedArray::new(name::TEMPLATES, &self.templates)
     }
 
     /// The settings: an array of one.

@@ -6,6 +6,7 @@ use seawall_fastpath::{Endpoint, TcpState, Transport};
 
 use crate::desired::{Forwarding, RealServerSpec, ServiceSpec};
 use crate::engine::Engine;
+use crate::estimator::{Estimator, Rates};
 use crate::scheduler::{Arrival, Candidate, Scheduler};
 use crate::udp::ANSWER_MS;
 
@@ -32,6 +33,17 @@ impl Totals {
         self.out_packets += other.out_packets;
         self.out_bytes += other.out_bytes;
     }
+
+    /// What has come since `earlier`.
+    pub(crate) const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            connections: self.connections.wrapping_sub(earlier.connections),
+            in_packets: self.in_packets.wrapping_sub(earlier.in_packets),
+            in_bytes: self.in_bytes.wrapping_sub(earlier.in_bytes),
+            out_packets: self.out_packets.wrapping_sub(earlier.out_packets),
+            out_bytes: self.out_bytes.wrapping_sub(earlier.out_bytes),
+        }
+    }
 }
 
 /// A real server as it is doing.
@@ -44,8 +56,26 @@ pub struct ServerReport {
     pub active: u32,
     /// Other sessions.
     pub inactive: u32,
+    /// Persistence templates (IPVS: `persistconns`).
+    pub persistent: u32,
+    /// Whether it has as many sessions as it may.
+    pub overloaded: bool,
+    /// Whether it was marked down.
+    pub health: Health,
     /// Packets and bytes.
     pub totals: Totals,
+    /// What of them comes in a second.
+    pub rates: Rates,
+}
+
+/// Whether a real server works, as somebody who watches it says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Health {
+    /// It does.
+    #[default]
+    Up,
+    /// It does not: it gets no new sessions, whatever its weight.
+    Down,
 }
 
 /// A service as it is doing.
@@ -57,6 +87,8 @@ pub struct ServiceReport {
     pub servers: Vec<ServerReport>,
     /// Packets and bytes over all of them.
     pub totals: Totals,
+    /// What of them comes in a second.
+    pub rates: Rates,
 }
 
 /// A session as it stands.
@@ -84,7 +116,13 @@ pub(crate) struct Server {
     active: u32,
     inactive: u32,
     uncounted: u32,
+    /// Its templates.
+    pub(crate) persistent: u32,
+    /// See [`Candidate::overloaded`].
+    pub(crate) overloaded: bool,
+    pub(crate) health: Health,
     pub(crate) totals: Totals,
+    pub(crate) estimator: Estimator,
     /// Only its sessions are left of it.
     pub(crate) removed: bool,
     /// Where it is among the candidates, unless it has been removed.
@@ -100,7 +138,11 @@ impl Server {
             active: 0,
             inactive: 0,
             uncounted: 0,
+            persistent: 0,
+            overloaded: false,
+            health: Health::Up,
             totals: Totals::default(),
+            estimator: Estimator::default(),
             removed: false,
             place: 0,
             last_weight: spec.weight,
@@ -109,6 +151,24 @@ impl Server {
 
     pub(crate) const fn sessions(&self) -> u32 {
         self.active + self.inactive + self.uncounted
+    }
+
+    /// Its sessions as IPVS counts them (`ip_vs_dest_totalconns`).
+    pub(crate) const fn connections(&self) -> u32 {
+        self.active + self.inactive
+    }
+
+    /// Whether a session or template knows it by its number.
+    pub(crate) const fn is_referred_to(&self) -> bool {
+        self.sessions() + self.persistent > 0
+    }
+
+    /// The weight that it is scheduled by.
+    pub(crate) const fn weight(&self) -> u32 {
+        match self.health {
+            Health::Up => self.spec.weight,
+            Health::Down => 0,
+        }
     }
 }
 
@@ -122,6 +182,11 @@ pub(crate) struct Service {
     pub(crate) order: Vec<u32>,
     /// Of real servers whose number has been given again.
     pub(crate) gone: Totals,
+    pub(crate) estimator: Estimator,
+    /// Of [`Service::takes`], what the packet path was last told.
+    pub(crate) advertised: u32,
+    /// What [`Service::takes`] says may have changed since.
+    pub(crate) load_changed: bool,
     /// Only its sessions are left of it.
     pub(crate) removed: bool,
     /// Which servers there are has changed since the candidates were listed.
@@ -146,6 +211,16 @@ pub(crate) enum Counted {
     Uncounted,
     Inactive,
     Active,
+}
+
+impl Counted {
+    /// Whether it is one to schedulers and thresholds.
+    const fn is_connection(self) -> bool {
+        match self {
+            Self::Not | Self::Uncounted => false,
+            Self::Inactive | Self::Active => true,
+        }
+    }
 }
 
 /// Whether a session in `state` counts as active (Linux, `ip_vs_proto_tcp.c`,
@@ -208,11 +283,12 @@ impl<M: Memory> Engine<M> {
                 continue;
             }
             let Some(slot) = self.table.slot(index as u32) else { continue };
+            let unfolded = totals_of(slot).since(&session.folded);
             let server = reports
                 .get_mut(session.service as usize)
                 .and_then(|report| report.servers.get_mut(session.server as usize));
             if let Some(server) = server {
-                server.totals.add(&totals_of(slot));
+                server.totals.add(&unfolded);
             }
         }
         for (report, service) in reports.iter_mut().zip(&self.services) {
@@ -285,8 +361,9 @@ impl<M: Memory> Engine<M> {
         let Some(session) = self.sessions.get_mut(index as usize) else { return };
         let from = std::mem::replace(&mut session.counted, to);
         let (service, server) = (session.service, session.server);
-        if let Some(service) = self.services.get_mut(service as usize) {
-            service.recount(server, from, to);
+        if let Some(found) = self.services.get_mut(service as usize) {
+            found.recount(server, from, to);
+            self.load_changed(service);
         }
     }
 
@@ -322,20 +399,25 @@ impl Service {
     pub(crate) fn new(mut spec: ServiceSpec) -> Self {
         let servers = std::mem::take(&mut spec.real_servers);
         let servers: Vec<_> = servers.into_iter().map(Server::new).collect();
-        Self {
+        let mut service = Self {
             scheduler: spec.scheduler.build(spec.scheduler_flags, &[]),
             spec,
             order: (0..servers.len() as u32).collect(),
             candidates: Vec::with_capacity(servers.len()),
             servers,
             gone: Totals::default(),
+            estimator: Estimator::default(),
+            advertised: 0,
+            load_changed: false,
             removed: false,
             stale: true,
             reweighed: false,
             refused: 0,
             cookie_epochs: 0,
             told: false,
-        }
+        };
+        service.advertised = service.takes(false);
+        service
     }
 
     fn choose(&mut self, arrival: &Arrival, excluded: Option<u32>) -> Option<u32> {
@@ -360,7 +442,8 @@ impl Service {
                     last_weight: server.last_weight,
                     active: server.active,
                     inactive: server.inactive,
-                    ..Candidate::new(server.spec.address, server.spec.weight)
+                    overloaded: server.overloaded,
+                    ..Candidate::new(server.spec.address, server.weight())
                 });
             }
             let Self { spec, candidates, .. } = self;
@@ -372,19 +455,32 @@ impl Service {
 
     /// Sets what is asked for of a real server, but for its address.
     pub(crate) fn set_server(&mut self, number: u32, spec: RealServerSpec) {
+        self.change_server(number, |server| server.set_spec(spec));
+    }
+
+    /// Changes a real server that may then have another weight.
+    pub(crate) fn change_server(&mut self, number: u32, change: impl FnOnce(&mut Server)) {
         let Some(server) = self.servers.get_mut(number as usize) else { return };
-        let reweighed = server.spec.weight != spec.weight;
-        server.spec = RealServerSpec { address: server.spec.address, ..spec };
-        if !reweighed {
-            return;
+        let before = server.weight();
+        change(server);
+        let (weight, overloaded) = (server.weight(), server.overloaded);
+        if weight != before && weight != 0 {
+            server.last_weight = weight;
         }
-        if spec.weight != 0 {
-            server.last_weight = spec.weight;
-        }
-        self.reweighed = true;
+        self.reweighed |= weight != before;
         if let Some(candidate) = self.candidate(number) {
-            candidate.set_weight(spec.weight);
+            candidate.overloaded = overloaded;
+            candidate.set_weight(weight);
         }
+    }
+
+    /// Whether a template that names this real server holds.
+    pub(crate) fn keeps(&self, number: u32, expire_quiescent: bool) -> bool {
+        self.servers.get(number as usize).is_some_and(|server| {
+            !server.removed
+                && server.health == Health::Up
+                && !(expire_quiescent && server.spec.weight == 0)
+        })
     }
 
     fn exclude(&mut self, server: Option<u32>, excluded: bool) {
@@ -417,9 +513,37 @@ impl Service {
             Counted::Inactive => server.inactive += 1,
             Counted::Active => server.active += 1,
         }
-        let (active, inactive) = (server.active, server.inactive);
+        let overloaded = server.overloaded;
+        match (from.is_connection(), to.is_connection()) {
+            (false, true) => server.bound(),
+            (true, false) => server.unbound(),
+            (true, true) | (false, false) => {}
+        }
+        self.load_changed |= server.overloaded != overloaded;
+        self.show_load(number);
+    }
+
+    /// Counts a template of a real server's in or out.
+    pub(crate) fn count_template(&mut self, number: u32, change: i32) {
+        let Some(server) = self.servers.get_mut(number as usize) else { return };
+        let before = (server.persistent > 0, server.overloaded);
+        server.persistent = server.persistent.saturating_add_signed(change);
+        if change > 0 {
+            server.bound();
+        } else {
+            server.unbound();
+        }
+        self.load_changed |= before != (server.persistent > 0, server.overloaded);
+        self.show_load(number);
+    }
+
+    /// Tells the scheduler what a real server has to do.
+    fn show_load(&mut self, number: u32) {
+        let Some(server) = self.servers.get(number as usize) else { return };
+        let (active, inactive, overloaded) = (server.active, server.inactive, server.overloaded);
         if let Some(candidate) = self.candidate(number) {
             (candidate.active, candidate.inactive) = (active, inactive);
+            candidate.overloaded = overloaded;
         }
     }
 
@@ -428,15 +552,19 @@ impl Service {
             spec: server.spec,
             active: server.active,
             inactive: server.inactive,
+            persistent: server.persistent,
+            overloaded: server.overloaded,
+            health: server.health,
             totals: server.totals,
+            rates: server.estimator.rates(),
         });
         let (spec, servers) = (self.spec.clone(), servers.collect());
-        ServiceReport { spec, servers, totals: self.gone }
+        ServiceReport { spec, servers, totals: self.gone, rates: self.estimator.rates() }
     }
 
-    /// Live sessions of all its real servers.
-    pub(crate) fn sessions(&self) -> u32 {
-        self.servers.iter().map(Server::sessions).sum()
+    /// Whether a session or template knows it by its number.
+    pub(crate) fn is_referred_to(&self) -> bool {
+        self.servers.iter().any(Server::is_referred_to)
     }
 }
 
@@ -467,11 +595,14 @@ mod tests {
             address: at(number),
             forwarding: Forwarding::Nat,
             weight: 1,
+            upper_threshold: 0,
+            lower_threshold: 0,
             next_hop: 0,
         };
         Service::new(ServiceSpec {
             transport: Transport::Tcp,
             address: at(0x0a00_0001),
+            persistence: None,
             scheduler,
             scheduler_flags: Flags::default(),
             synproxy: false,

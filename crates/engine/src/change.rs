@@ -5,13 +5,14 @@
 //! one walk over the sessions, however much has changed.
 //!
 //! As in IPVS, the sessions of a real server that has been removed stay: their client's segments are
-//! dropped until it is added again or they expire; with `expire_nodest_conn` they end at once.
+//! dropped until it is added again or they expire; with `expire_nodest_conn` they end at once. Those
+//! of one that is marked down go on; with `expire_nodest_conn` they end too.
 
 use seawall_fastpath::TcpState;
-use seawall_fastpath::layout::{Settings, Slot, Word, flag};
+use seawall_fastpath::layout::{Settings, Slot, Word, flag, switch};
 use seawall_fastpath::native::Memory;
 
-use crate::accounts::{Counted, Server, Service};
+use crate::accounts::{Counted, Health, Server, Service};
 use crate::desired::{Config, Introduction, RealServerSpec, ServiceSpec};
 use crate::engine::{Engine, Request};
 use crate::scheduler::{Flags, Kind};
@@ -32,9 +33,14 @@ impl<M: Memory> Engine<M> {
     /// Takes another configuration from now on. Cookies in flight promise the window scale, and
     /// sessions go by the clock, so those two stay as they were. Timers that run are not shortened.
     pub fn set_config(&mut self, config: Config) {
-        let Config { window_scale, timestamp_offset, .. } = self.config;
+        let Config { window_scale, timestamp_offset, expire_quiescent_template, .. } = self.config;
         self.config = Config { window_scale, timestamp_offset, ..config };
-        publish(self.table.settings(), &self.config);
+        self.publish();
+        if expire_quiescent_template != config.expire_quiescent_template {
+            for service in 0..self.services.len() as u32 {
+                self.request(Request::ServiceChanged(service));
+            }
+        }
     }
 
     /// Adds a service without real servers, whatever `spec` lists; gives its number. One that was
@@ -43,7 +49,7 @@ impl<M: Memory> Engine<M> {
         let key = spec.key();
         let mut service = Service::new(ServiceSpec { real_servers: Vec::new(), ..spec });
         let returns = |old: &Service| old.removed && old.spec.key() == key;
-        let unused = |old: &Service| old.removed && old.sessions() == 0;
+        let unused = |old: &Service| old.removed && !old.is_referred_to();
         let all = &self.services;
         let at = all.iter().position(returns).or_else(|| all.iter().position(unused));
         let number = match at.and_then(|at| Some((at, self.services.get_mut(at)?))) {
@@ -51,6 +57,7 @@ impl<M: Memory> Engine<M> {
                 if old.spec.key() == key {
                     service.servers = std::mem::take(&mut old.servers);
                     service.gone = old.gone;
+                    service.estimator = std::mem::take(&mut old.estimator);
                 }
                 *old = service;
                 at
@@ -60,6 +67,7 @@ impl<M: Memory> Engine<M> {
                 self.services.len() - 1
             }
         };
+        self.publish();
         self.request(Request::ServiceChanged(number as u32));
         number as u32
     }
@@ -73,6 +81,7 @@ impl<M: Memory> Engine<M> {
         for server in &mut found.servers {
             server.removed = true;
         }
+        self.publish();
     }
 
     /// Switches a service's proxy. Its sessions go on, and so do handshakes that the proxy began:
@@ -137,13 +146,14 @@ impl<M: Memory> Engine<M> {
     pub fn add_server(&mut self, service: u32, spec: RealServerSpec) -> Option<u32> {
         let found = self.services.get_mut(service as usize).filter(|found| !found.removed)?;
         let returns = |old: &Server| old.removed && old.spec.address == spec.address;
-        let unused = |old: &Server| old.removed && old.sessions() == 0;
+        let unused = |old: &Server| old.removed && !old.is_referred_to();
         let servers = &found.servers;
         let place = servers.iter().position(returns).or_else(|| servers.iter().position(unused));
         let at = match place.and_then(|at| Some((at, found.servers.get_mut(at)?))) {
             Some((at, old)) => {
                 if old.spec.address == spec.address {
-                    (old.spec, old.removed) = (spec, false);
+                    old.set_spec(spec);
+                    (old.health, old.removed) = (Health::Up, false);
                 } else {
                     found.gone.add(&std::mem::replace(old, Server::new(spec)).totals);
                 }
@@ -160,13 +170,28 @@ impl<M: Memory> Engine<M> {
         Some(at as u32)
     }
 
-    /// Sets a real server's weight, forwarding and next hop. Its sessions go on, with weight 0
+    /// Sets a real server's weight, thresholds, forwarding and next hop. Its sessions go on, with weight 0
     /// too; forwarding is that of new ones. The address stays as it is.
     pub fn set_server(&mut self, service: u32, server: u32, spec: RealServerSpec) {
         if let Some(found) = self.services.get_mut(service as usize) {
             found.set_server(server, spec);
             self.request(Request::ServiceChanged(service));
         }
+    }
+
+    /// Marks a real server up or down; [`Engine::settle`] must follow. Down, it gets no new sessions,
+    /// not from templates either, and what waits for it asks another. It keeps its weight.
+    pub fn set_health(&mut self, service: u32, server: u32, health: Health) {
+        if let Some(found) = self.services.get_mut(service as usize) {
+            found.change_server(server, |server| server.health = health);
+            self.request(Request::ServiceChanged(service));
+        }
+    }
+
+    /// Whether a real server was marked down; `None` if there is none of these numbers.
+    #[must_use]
+    pub fn health(&self, service: u32, server: u32) -> Option<Health> {
+        self.numbered(service, server).map(|server| server.health)
     }
 
     /// Removes a real server: no new session comes to it.
@@ -193,7 +218,9 @@ impl<M: Memory> Engine<M> {
                 continue;
             }
             let server = self.numbered(session.service, session.server);
+            let down = server.is_some_and(|server| server.health == Health::Down);
             let removed = server.is_none_or(|server| server.removed);
+            let ends = removed || down && self.config.expire_nodest_conn;
             let Some(slot) = self.table.slot(index) else { continue };
             if let Some(server) = server {
                 slot.next_hop_in.store(server.spec.next_hop);
@@ -205,15 +232,15 @@ impl<M: Memory> Engine<M> {
             }
             let state = slot.state().state;
             if state == TcpState::SynSent {
-                let session = self.sessions.get_mut(index as usize).filter(|_| removed);
+                let session = self.sessions.get_mut(index as usize).filter(|_| removed || down);
                 if let Some(handshake) = session.and_then(|it| it.handshake.as_deref_mut()) {
                     handshake.give_up();
                     self.wheel.arm(index, now);
                 }
                 continue;
             }
-            change_flag(slot, slot.generation.load(), flag::NO_SERVER, removed);
-            if removed && self.ends_with_server(state) {
+            change_flag(slot, slot.generation.load(), flag::NO_SERVER, ends);
+            if ends && self.ends_with_server(state) {
                 self.wheel.arm(index, now);
             }
         }
@@ -230,6 +257,13 @@ impl<M: Memory> Engine<M> {
     /// answered, a client without the proxy may as well go to another.
     pub(crate) fn ends_with_server(&self, state: TcpState) -> bool {
         self.config.expire_nodest_conn || state == TcpState::SynRecv
+    }
+
+    /// Tells the packet path what it must know beside the services.
+    pub(crate) fn publish(&self) {
+        let mut there = self.services.iter().filter(|service| !service.removed);
+        let any_port = there.any(|service| service.spec.address.port == 0);
+        publish(self.table.settings(), &self.config, any_port);
     }
 
     /// Whether a session's real server has been removed.
@@ -253,9 +287,11 @@ pub(crate) fn change_flag(slot: &Slot, generation: u32, flag: u32, on: bool) {
     }
 }
 
-/// Tells the packet path what of a configuration may change.
-pub(crate) fn publish(settings: &Settings, config: &Config) {
-    settings.switches.store(config.switches);
+/// Tells the packet path what of a configuration may change; `any_port` is whether a service has
+/// port 0.
+pub(crate) fn publish(settings: &Settings, config: &Config, any_port: bool) {
+    let switches = config.switches & !switch::ANY_PORT;
+    settings.switches.store(if any_port { switches | switch::ANY_PORT } else { switches });
     settings.init_mss.store(u32::from(config.init_mss));
     settings.ttl.store(u32::from(config.ttl));
     settings.ack_storm_threshold.store(u32::from(config.ack_storm_threshold));

@@ -67,6 +67,9 @@ seawall_fastpath::counters! {
         "If real clients are hit, raise `max_sessions` or lower the timeout of UDP.";
     ExpiredUnconfirmed, false, "udp_expired_early",
         "Unconfirmed sessions of UDP that ended early because many were.", "";
+    ExceededTemplates, true, "conn_exceeded_template",
+        "Connections to persistent services that were scheduled without a template, for there was none left.",
+        "Raise `max_persistence_templates`, or lower `persistent` of the services.";
     NoDestination, true, "synproxy_ack_no_dest",
         "Accepted handshakes, or first packets without the proxy or of UDP, for which no real server was left.",
         "Give a real server of the service a weight above 0.";

@@ -26,8 +26,63 @@ pub struct RealServerSpec {
     pub forwarding: Forwarding,
     /// Its share of new connections; 0 takes none.
     pub weight: u32,
+    /// With so many sessions it takes no more (ipvsadm `-x`); 0 is no limit.
+    pub upper_threshold: u32,
+    /// With fewer than this it takes some again (ipvsadm `-y`); 0 stands for three quarters of
+    /// [`Self::upper_threshold`].
+    pub lower_threshold: u32,
     /// Index of the next hop towards it.
     pub next_hop: u32,
+}
+
+impl RealServerSpec {
+    /// It as the connections of `vip` reach it: where its port is 0, on theirs (Linux,
+    /// `ip_vs_core.c`, `ip_vs_sched_persist`).
+    #[must_use]
+    pub const fn for_vip(mut self, vip: Endpoint) -> Self {
+        if self.address.port == 0 {
+            self.address.port = vip.port;
+        }
+        self
+    }
+}
+
+/// Which bits of a client's address persistence goes by (ipvsadm `-M`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Netmask([u64; 2]);
+
+impl Netmask {
+    /// An IPv4 netmask.
+    #[must_use]
+    pub const fn v4(mask: u32) -> Self {
+        Self([u64::MAX, (u32::MAX as u64) << 32 | mask as u64])
+    }
+
+    /// The first `prefix` bits of an IPv6 address; more than 128 are all of them.
+    #[must_use]
+    pub const fn v6(prefix: u32) -> Self {
+        let free = 128u32.saturating_sub(prefix);
+        let mask = match u128::MAX.checked_shl(free) {
+            Some(mask) => mask,
+            None => 0,
+        };
+        Self([(mask >> 64) as u64, mask as u64])
+    }
+
+    /// `address` without the bits that do not count.
+    #[must_use]
+    pub const fn apply(self, address: Addr) -> Addr {
+        Addr([address.0[0] & self.0[0], address.0[1] & self.0[1]])
+    }
+}
+
+/// How clients stay with their real server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Persistence {
+    /// For how long after a client's last new connection, in milliseconds (ipvsadm `-p`).
+    pub timeout: u32,
+    /// Which clients are one.
+    pub netmask: Netmask,
 }
 
 /// A pool of local addresses (LVS: `local_address_group`).
@@ -60,8 +115,11 @@ pub enum Introduction {
 pub struct ServiceSpec {
     /// What carries its sessions.
     pub transport: Transport,
-    /// VIP and port.
+    /// VIP and port. Port 0 takes every port that has no service of its own; its real servers have
+    /// port 0 too. IPVS has it only with persistence.
     pub address: Endpoint,
+    /// Whether clients stay with their real server.
+    pub persistence: Option<Persistence>,
     /// Which scheduler chooses the real server.
     pub scheduler: scheduler::Kind,
     /// How it does so.
@@ -182,6 +240,8 @@ pub struct Config {
     pub ack_storm_threshold: u16,
     /// Sessions end with the removal of their real server (LVS: `expire_nodest_conn`).
     pub expire_nodest_conn: bool,
+    /// The templates of a real server of weight 0 hold no longer (LVS: `expire_quiescent_template`).
+    pub expire_quiescent_template: bool,
     /// Both ends of an established session that expires are reset (LVS: `conn_expire_tcp_rst`).
     pub conn_expire_tcp_rst: bool,
     /// Bits of [`seawall_fastpath::layout::switch`].

@@ -13,8 +13,8 @@ use seawall_fastpath::{Addr, Direction, Endpoint, TcpState, Transport, Tuple};
 use seawall_wire::SeqNumber;
 use seawall_wire::ethernet::MacAddr;
 
-use crate::accounts::{Counted, Service, totals_of};
-use crate::change::{change_flag, publish};
+use crate::accounts::{Counted, Service, Totals};
+use crate::change::change_flag;
 use crate::counters::{Counter, Counters};
 use crate::desired::{Config, Desired, Forwarding, Introduction, RealServerSpec, Secrets};
 use crate::epoch::Epoch;
@@ -23,7 +23,9 @@ use crate::next_hops::{Gateway, Interface, NextHops, Sender};
 use crate::outbox::Outbox;
 use crate::ports::Ports;
 use crate::send::parse;
+use crate::statistics::Scan;
 use crate::table::{Found, Table};
+use crate::templates::Templates;
 use crate::udp::AnswerKey;
 use crate::wheel::Wheel;
 
@@ -53,6 +55,10 @@ pub(crate) struct Session {
     pub(crate) unproven: bool,
     /// Only for the answers to datagrams that are scheduled one by one.
     pub(crate) one_packet: bool,
+    /// The template that it was made by.
+    pub(crate) template: Option<u32>,
+    /// What of its traffic its real server's totals have.
+    pub(crate) folded: Totals,
     pub(crate) handshake: Option<Box<Handshake>>,
 }
 
@@ -67,6 +73,8 @@ pub struct Engine<M> {
     pub(crate) sessions: Vec<Session>,
     pub(crate) next_hops: NextHops,
     pub(crate) wheel: Wheel,
+    pub(crate) templates: Templates,
+    pub(crate) scan: Scan,
     pub(crate) outbox: Outbox,
     requests: VecDeque<Request>,
     counters: Counters,
@@ -123,12 +131,11 @@ impl<M: Memory> Engine<M> {
         settings.timestamp_key.set(secrets.timestamp);
         settings.window_scale.store(u32::from(config.window_scale));
         settings.timestamp_offset.store(config.timestamp_offset);
-        publish(settings, &config);
         secrets.cookie.first(settings);
         settings.bucket_mask.store(memory.index().len() as u32 - 2);
         settings.heartbeat.store(now);
-        let slots = memory.slots().len();
-        Self {
+        let (slots, templates) = (memory.slots().len(), memory.templates().len());
+        let engine = Self {
             config,
             isn_key: secrets.isn,
             table: Table::new(memory),
@@ -137,6 +144,8 @@ impl<M: Memory> Engine<M> {
             sessions: (0..slots).map(|_| Session::default()).collect(),
             next_hops: NextHops::default(),
             wheel: Wheel::new(slots, now),
+            templates: Templates::new(templates, secrets.index, now),
+            scan: Scan::new(now),
             outbox: Outbox::default(),
             requests: VecDeque::new(),
             counters: Counters::new(),
@@ -147,7 +156,9 @@ impl<M: Memory> Engine<M> {
             answers: HashMap::new(),
             opening: Vec::new(),
             waiting: Vec::new(),
-        }
+        };
+        engine.publish();
+        engine
     }
 
     /// Bytes that the engine keeps for each session, live or not, without early data.
@@ -158,11 +169,25 @@ impl<M: Memory> Engine<M> {
         size_of::<Session>() + size_of::<Handshake>() + Wheel::BYTES_PER_TIMER + answers + 16
     }
 
+    /// Bytes that the engine keeps for each persistence template, used or not.
+    #[must_use]
+    pub const fn bytes_per_template() -> usize {
+        Templates::BYTES
+    }
+
     /// How the packet path names a service; `None` if there is none of that number.
     #[must_use]
     pub fn service_key(&self, service: u32) -> Option<ServiceKey> {
         let found = self.services.get(service as usize).filter(|found| !found.removed);
         found.map(|service| service.spec.key())
+    }
+
+    /// Whether a TCP service takes what is sent to `destination`.
+    fn serves(&self, service: u32, destination: Endpoint) -> bool {
+        let key = self.service_key(service);
+        key.is_some_and(|key| {
+            key == ServiceKey::tcp(destination) || key == ServiceKey::any_tcp(destination.address)
+        })
     }
 
     /// What the packet path must know of a service.
@@ -182,9 +207,7 @@ impl<M: Memory> Engine<M> {
         if found.spec.introduction == Introduction::Toa {
             flags |= ServiceEntry::TOA;
         }
-        if found.servers.iter().any(|server| !server.removed && server.spec.weight > 0) {
-            flags |= ServiceEntry::USABLE;
-        }
+        flags |= found.takes(self.config.expire_quiescent_template);
         Some(ServiceEntry { id: service, flags })
     }
 
@@ -286,8 +309,7 @@ impl<M: Memory> Engine<M> {
             found: self.table.find(Transport::Tcp, &packet.tuple),
         };
         let new = matches!(kind, RecordKind::Accepted | RecordKind::Unproxied);
-        let service = ServiceKey::tcp(packet.tuple.destination);
-        if new && self.service_key(header.service) != Some(service) {
+        if new && !self.serves(header.service, packet.tuple.destination) {
             // Removed while the record was on its way.
             self.count(Counter::NoDestination);
             if kind == RecordKind::Accepted {
@@ -309,6 +331,7 @@ impl<M: Memory> Engine<M> {
     /// Fires the timers that are due, as long as what they have to say can be sent; the rest are due
     /// still.
     pub fn handle_timeout(&mut self, now: u64) {
+        self.expire_templates(now);
         while self.outbox.has_room(FRAMES_PER_TIMER)
             && let Some(session) = self.wheel.pop_due(now)
         {
@@ -348,7 +371,8 @@ impl<M: Memory> Engine<M> {
     /// When [`Engine::handle_timeout`] is next wanted.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        self.wheel.next_deadline()
+        let deadlines = self.wheel.next_deadline().into_iter();
+        deadlines.chain(self.templates.next_deadline()).min()
     }
 
     /// Gives every frame that is to be sent to `send`, with the interface it leaves by.
@@ -375,6 +399,7 @@ impl<M: Memory> Engine<M> {
             && let Some(found) = self.services.get_mut(service as usize)
         {
             found.told = false;
+            found.advertised = found.takes(self.config.expire_quiescent_template);
         }
         Some(request)
     }
@@ -569,11 +594,12 @@ impl<M: Memory> Engine<M> {
             pool.port_freed();
         }
         let Some(slot) = self.table.slot(index) else { return };
-        let (ends, totals) = (slot.ends(), totals_of(slot));
+        let ends = slot.ends();
         self.table.remove(&ends.inbound(), index, Direction::Inbound);
         self.table.remove(&ends.outbound(), index, Direction::Outbound);
-        self.tally(index, &totals);
+        self.fold(index);
         self.count_as(index, Counted::Not);
+        self.uncontrol(index);
         self.end_handshake(index);
         self.confirm(index);
         self.forget_udp(index);
@@ -614,6 +640,7 @@ impl<M: Memory> Engine<M> {
         }
         if state == TcpState::Established {
             self.confirm(index);
+            self.assure_template(index);
         }
         self.count_in(index, state);
         if self.preface(index).is_none() {

@@ -143,10 +143,12 @@ impl<M: Memory> Engine<M> {
             .and_then(|(mut buffer, packet)| options::parse(&mut buffer, &packet).ok());
         let Some(options) = parsed else { return Err(Counter::RecordInvalid) };
         let client = packet.tuple.source;
-        let server = self.schedule(now, service, client, None).ok_or(Counter::NoDestination)?;
-        let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
+        let vip = packet.tuple.destination;
+        let choice = self.choose(now, service, client, None).ok_or(Counter::NoDestination)?;
+        let server = choice.server;
+        let spec = self.server(service, server).ok_or(Counter::NoDestination)?.for_vip(vip);
         let local = self.local_end(now, service, &spec, client, Sender::Proven)?;
-        let ends = Ends { client, vip: packet.tuple.destination, local, real: spec.address };
+        let ends = Ends { client, vip, local, real: spec.address };
         let introduction = self.introduction(service);
         let preface = match introduction {
             Introduction::Proxy(protocol) => {
@@ -185,6 +187,7 @@ impl<M: Memory> Engine<M> {
             one_packet: false,
         };
         let index = self.open(now, &opening)?;
+        self.control(now, index, choice, Sender::Proven);
         let shift = if offer.window_scale == NO_SCALE { 0 } else { offer.window_scale };
         let handshake = Handshake {
             started: now,
@@ -478,6 +481,7 @@ impl<M: Memory> Engine<M> {
         let Some(spec) = self.server(service, server) else { return false };
         let Some(slot) = self.table.slot(index) else { return false };
         let old = slot.ends();
+        let spec = spec.for_vip(old.vip);
         let local = match self.local_end(now, service, &spec, old.client, Sender::Proven) {
             Ok(local) => local,
             Err(counter) => {
@@ -547,10 +551,12 @@ impl<M: Memory> Engine<M> {
         if in_time
             && !second
             && let Some(client) = client
-            && let Some(other) = self.schedule(now, service, client, Some(server))
+            && let Some(choice) = self.choose(now, service, client, Some(server))
         {
-            self.move_to(index, other);
-            if self.redirect(now, index, other) {
+            self.move_to(index, choice.server);
+            self.uncontrol(index);
+            if self.redirect(now, index, choice.server) {
+                self.control(now, index, choice, Sender::Proven);
                 return self.count(Counter::SecondServer);
             }
         }

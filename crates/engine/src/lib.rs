@@ -7,7 +7,8 @@
 //! # Order of calls
 //!
 //! [`Engine::handle_record`] for every record from the rings, [`Engine::handle_timeout`] when
-//! [`Engine::poll_timeout`] says so, [`Engine::handle_epoch`] every
+//! [`Engine::poll_timeout`] says so, [`Engine::handle_statistics`] when [`Engine::poll_statistics`]
+//! does, [`Engine::handle_epoch`] every
 //! [`seawall_fastpath::cookie::EPOCH_MS`] (where keys are shared, when the epoch ends), [`Engine::handle_heartbeat`] after each round. After
 //! any of them, [`Engine::poll_request`] until it is empty, [`Engine::take_frames`], and, once the
 //! frames are sent, [`Engine::frames_sent`].
@@ -29,31 +30,37 @@ mod desired;
 mod early;
 mod engine;
 mod epoch;
+mod estimator;
 mod handshake;
 mod lengthen;
 mod next_hops;
 mod outbox;
+mod overload;
+mod persistence;
 mod ports;
 mod preface;
 mod proxy_header;
 pub mod scheduler;
 mod send;
+mod statistics;
 mod store;
 mod table;
+mod templates;
 mod toa;
 mod udp;
 mod unproxied;
 mod wheel;
 
-pub use accounts::{ServerReport, ServiceReport, SessionReport, Totals};
+pub use accounts::{Health, ServerReport, ServiceReport, SessionReport, Totals};
 pub use change::Proxy;
 pub use counters::Counter;
 pub use desired::{
-    Config, Desired, Forwarding, Introduction, LocalPool, RealServerSpec, Secrets, ServiceSpec,
-    StoreLimits, Timeouts,
+    Config, Desired, Forwarding, Introduction, LocalPool, Netmask, Persistence, RealServerSpec,
+    Secrets, ServiceSpec, StoreLimits, Timeouts,
 };
 pub use engine::{Engine, Request};
 pub use epoch::{Epoch, SharedEpoch};
+pub use estimator::Rates;
 pub use next_hops::{Gateway, Interface};
 pub use proxy_header::ProxyProtocol;
 pub use table::GRACE_MS;

@@ -60,10 +60,12 @@ impl<M: Memory> Engine<M> {
         let service = arrived.service;
         let options = parse_options(arrived.frame).ok_or(Counter::RecordInvalid)?;
         let client = packet.tuple.source;
-        let server = self.schedule(now, service, client, None).ok_or(Counter::NoDestination)?;
-        let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
+        let vip = packet.tuple.destination;
+        let choice = self.choose(now, service, client, None).ok_or(Counter::NoDestination)?;
+        let server = choice.server;
+        let spec = self.server(service, server).ok_or(Counter::NoDestination)?.for_vip(vip);
         let local = self.local_end(now, service, &spec, client, Sender::Unproven)?;
-        let ends = Ends { client, vip: packet.tuple.destination, local, real: spec.address };
+        let ends = Ends { client, vip, local, real: spec.address };
         let hops = self.table.memory().next_hops();
         let next_hop_out =
             self.next_hops.learned(hops, arrived.interface, packet.link, Sender::Unproven)?;
@@ -99,6 +101,7 @@ impl<M: Memory> Engine<M> {
                 one_packet: false,
             },
         )?;
+        self.control(now, index, choice, Sender::Unproven);
         if let Some(session) = self.sessions.get_mut(index as usize) {
             session.unproven = true;
             self.unproven += 1;

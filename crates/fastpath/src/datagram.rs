@@ -133,7 +133,8 @@ pub(crate) fn decide<V: Family, F: Frame, T: Tables>(
     let tuple = &datagram.tuple;
     let service = tables.service(&ServiceKey::udp(tuple.destination));
     let hash = tuple.hash(Transport::Udp, settings.index_key.get());
-    let owner = Owner::new(service, find(tables, settings, Transport::Udp, tuple, hash));
+    let mut owner = Owner::new(find(tables, settings, Transport::Udp, tuple, hash));
+    owner.set_service(service);
     if !owner.is_service && !owner.is_session() {
         return decide_unowned(tuple.destination, settings, tables);
     }

@@ -11,7 +11,7 @@ use crate::embryo::{self, EMBRYOS};
 use crate::layout::{
     AddressEntry, AddressKey, Bucket, Entry, FULL_RECORD_FRAME, Filter, InterfaceEntry,
     MAX_NEXT_HOPS, NextHop, RecordHeader, RecordKind, ServiceEntry, ServiceKey, Settings, Slot,
-    bucket_count, mark,
+    Template, bucket_count, mark,
 };
 use crate::tables::Ring;
 use crate::{Frame, Reason, Sessions, Tables};
@@ -93,6 +93,8 @@ pub trait Memory {
     fn filter(&self) -> &[Filter];
     /// The next hops; entry 0 is never valid.
     fn next_hops(&self) -> &[NextHop];
+    /// The persistence templates.
+    fn templates(&self) -> &[Template];
     /// The settings.
     fn settings(&self) -> &Settings;
 }
@@ -112,6 +114,10 @@ impl<M: Memory + ?Sized> Memory for Rc<M> {
 
     fn next_hops(&self) -> &[NextHop] {
         (**self).next_hops()
+    }
+
+    fn templates(&self) -> &[Template] {
+        (**self).templates()
     }
 
     fn settings(&self) -> &Settings {
@@ -153,11 +159,12 @@ pub struct NativeMemory {
     index: Vec<Bucket>,
     filter: Vec<Filter>,
     next_hops: Vec<NextHop>,
+    templates: Vec<Template>,
     settings: Settings,
 }
 
 impl NativeMemory {
-    /// Room for `sessions` sessions.
+    /// Room for `sessions` sessions, and as many templates.
     #[must_use]
     pub fn new(sessions: u32) -> Self {
         let fill = |count: u32| (0..count).map(|_| ());
@@ -169,6 +176,7 @@ impl NativeMemory {
             index: fill(buckets + 1).map(|()| Bucket::default()).collect(),
             filter: fill(Filter::words(buckets + 1)).map(|()| Filter::default()).collect(),
             next_hops: fill(MAX_NEXT_HOPS).map(|()| NextHop::default()).collect(),
+            templates: fill(sessions).map(|()| Template::default()).collect(),
             settings,
         }
     }
@@ -189,6 +197,10 @@ impl Memory for NativeMemory {
 
     fn next_hops(&self) -> &[NextHop] {
         &self.next_hops
+    }
+
+    fn templates(&self) -> &[Template] {
+        &self.templates
     }
 
     fn settings(&self) -> &Settings {

@@ -27,17 +27,23 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
+    /// For no service yet.
     #[inline(always)]
-    pub(crate) fn new(service: Option<ServiceEntry>, hit: Option<Hit<'_>>) -> Self {
-        let (is_service, service) = match service {
-            Some(service) => (true, service),
-            None => (false, ServiceEntry { id: 0, flags: 0 }),
-        };
+    pub(crate) fn new(hit: Option<Hit<'_>>) -> Self {
         let (slot, direction) = match hit {
             Some(hit) => (hit.index, hit.direction),
             None => (0, Direction::Inbound),
         };
-        Self { service, is_service, slot, direction }
+        let service = ServiceEntry { id: 0, flags: 0 };
+        Self { service, is_service: false, slot, direction }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn set_service(&mut self, service: Option<ServiceEntry>) {
+        if let Some(service) = service {
+            self.is_service = true;
+            self.service = service;
+        }
     }
 
     #[inline(always)]
@@ -82,10 +88,12 @@ pub(crate) const fn newcomer(packet: &Packet, service: ServiceEntry) -> Plan {
 #[inline(always)]
 const fn connect(service: ServiceEntry) -> Plan {
     if !service.has(ServiceEntry::USABLE) {
-        Plan::Drop(if service.has(ServiceEntry::SYNPROXY) {
-            Reason::NoDestination
-        } else {
-            Reason::NoDestinationUnproxied
+        let overloaded = service.has(ServiceEntry::OVERLOADED);
+        Plan::Drop(match (service.has(ServiceEntry::SYNPROXY), overloaded) {
+            (true, false) => Reason::NoDestination,
+            (true, true) => Reason::Overloaded,
+            (false, false) => Reason::NoDestinationUnproxied,
+            (false, true) => Reason::OverloadedUnproxied,
         })
     } else if service.has(ServiceEntry::SYNPROXY) {
         Plan::Answer

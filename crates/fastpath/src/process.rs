@@ -127,9 +127,15 @@ fn decide_tcp<V: Family, F: Frame, T: Tables>(
     settings: &Settings,
     tables: &T,
 ) -> Decision {
-    let service = tables.service(&ServiceKey::tcp(packet.tuple.destination));
     let hash = packet.tuple.hash(Transport::Tcp, settings.index_key.get());
-    let owner = Owner::new(service, find(tables, settings, Transport::Tcp, &packet.tuple, hash));
+    let mut owner = Owner::new(find(tables, settings, Transport::Tcp, &packet.tuple, hash));
+    owner.set_service(tables.service(&ServiceKey::tcp(packet.tuple.destination)));
+    if !owner.is_service
+        && settings.switches.load() & switch::ANY_PORT != 0
+        && (!owner.is_session() || owner.direction == Direction::Inbound)
+    {
+        owner.set_service(tables.service(&ServiceKey::any_tcp(packet.tuple.destination.address)));
+    }
     if !owner.is_service && !owner.is_session() {
         return decide_stray(packet.tuple.destination, tables);
     }

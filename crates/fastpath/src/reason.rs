@@ -106,6 +106,12 @@ counters! {
     NoDestinationUnproxied, Dropped, "no_dest",
         "A SYN to a service without the proxy, or a datagram to a UDP service, none of whose real servers takes connections.",
         "Give a real server of the service a weight above 0.";
+    Overloaded, Dropped, "synproxy_overloaded",
+        "A SYN to a service all of whose real servers have as many connections as they may.",
+        "Raise `upper_threshold` of the real servers, or add some.";
+    OverloadedUnproxied, Dropped, "overloaded",
+        "A SYN to a service without the proxy all of whose real servers have as many connections as they may.",
+        "Raise `upper_threshold` of the real servers, or add some.";
     SynMalformed, Dropped, "synproxy_syn_malformed",
         "A SYN to a proxied service whose TCP options run over the header or have a wrong length.", "";
     SynHeartbeat, Dropped, "synproxy_syn_heartbeat",

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use seawall_control::api::{Backend, Declined};
 use seawall_control::config::Config;
-use seawall_control::report::{DropsReport, Page, ReloadReport, SessionsReport, StatsReport};
+use seawall_control::report::{
+    DropsReport, Health, HealthReport, Page, ReloadReport, ServerName, SessionsReport, StatsReport,
+};
 use seawall_datapath::Waker;
 use seawall_datapath::netlink::Netlink;
 use seawall_engine::Gateway;
@@ -35,6 +37,7 @@ pub(super) enum Command {
         until: Instant,
         answer: Sender<Result<ReloadReport, Declined>>,
     },
+    Health(ServerName, Health, Sender<Result<HealthReport, Declined>>),
     /// How the real servers of the configuration that was served are reached now: `None` is one
     /// that is not, and for all, that they could not be looked up.
     Routes(Arc<Config>, Option<Vec<Vec<Option<Gateway>>>>),
@@ -139,6 +142,10 @@ impl Backend for Remote {
             self.read().map_err(|error| Declined::Refused(format!("{error:#}")))?;
         let (config, until) = (Box::new(config), Instant::now() + PATIENCE);
         self.ask(|answer| Command::Reload { config, gateways, until, answer })?
+    }
+
+    fn set_health(&self, name: ServerName, health: Health) -> Result<HealthReport, Declined> {
+        self.ask(|answer| Command::Health(name, health, answer))?
     }
 
     fn stop(&self) {

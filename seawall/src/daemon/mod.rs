@@ -2,6 +2,7 @@
 
 mod addresses;
 mod backend;
+mod health;
 mod interfaces;
 mod keys;
 mod reload;
@@ -273,6 +274,7 @@ impl Worker {
     fn patience(&self) -> u64 {
         let now = clock::monotonic_ms();
         let timers = self.engine.poll_timeout().unwrap_or(u64::MAX).min(self.next_epoch);
+        let timers = timers.min(self.engine.poll_statistics());
         timers.min(self.next_probe_unresolved).saturating_sub(now).min(MAX_WAIT_MS)
     }
 
@@ -287,6 +289,7 @@ impl Worker {
             engine.handle_record(now, header, frame);
         });
         engine.handle_timeout(now);
+        engine.handle_statistics(now);
         engine.handle_heartbeat(now);
         if now >= self.next_epoch {
             let begun = self.keys.epoch(Now::read())?;
@@ -323,6 +326,10 @@ impl Worker {
                         let refused = |error| Declined::Refused(format!("{error:#}"));
                         let _ = answer.send(self.reload(*config, &gateways).map_err(refused));
                     }
+                }
+                Command::Health(name, health, answer) => {
+                    let refused = |error| Declined::Refused(format!("{error:#}"));
+                    let _ = answer.send(self.set_health(&name, health).map_err(refused));
                 }
                 Command::Routes(config, gateways) => {
                     self.follow_routes(&config, gateways.as_deref())

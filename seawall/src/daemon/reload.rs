@@ -122,6 +122,9 @@ impl Worker {
                 }
                 self.engine.set_one_packet(service, spec.one_packet);
                 self.engine.set_timeout(service, spec.timeout);
+                if old.persistent != new.persistent {
+                    self.engine.set_persistence(service, spec.persistence);
+                }
                 self.engine.set_pool(service, spec.pool);
                 (service, placed.servers.clone())
             }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use seawall_control::config;
 use seawall_control::counters::{CounterRow, moved};
 use seawall_control::report::{
-    DropsReport, Page, RealServerReport, ServiceReport, SessionReport, SessionsReport, StatsReport,
-    Totals,
+    DropsReport, Page, Rates, RealServerReport, ServiceReport, SessionReport, SessionsReport,
+    StatsReport, Totals,
 };
 use seawall_datapath::{Injector, SharedMemory, Xdp};
 use seawall_engine::{self as engine, Counter, Engine, Forwarding};
@@ -98,6 +98,8 @@ pub(super) fn sessions(engine: &Engine<SharedMemory>, now: u64, page: Page) -> S
 fn service(config: &config::ServiceConfig, report: &engine::ServiceReport) -> ServiceReport {
     let active = report.servers.iter().map(|server| u64::from(server.active)).sum();
     let inactive = report.servers.iter().map(|server| u64::from(server.inactive)).sum();
+    let persistent = report.servers.iter().map(|server| u64::from(server.persistent)).sum();
+    let now = Now { active, inactive, persistent };
     ServiceReport {
         address: report.spec.address.into(),
         protocol: config.protocol,
@@ -105,17 +107,36 @@ fn service(config: &config::ServiceConfig, report: &engine::ServiceReport) -> Se
         scheduler_flags: config.scheduler_flags.clone(),
         synproxy: report.spec.synproxy,
         ops: report.spec.one_packet,
-        totals: totals(&report.totals, active, inactive),
+        persistent: config.persistent.map(|persistent| persistent.timeout),
+        totals: totals(&report.totals, now),
+        rates: rates(&report.rates),
         real_servers: report.servers.iter().map(server).collect(),
     }
 }
 
+/// Sessions and templates that there are.
+struct Now {
+    active: u64,
+    inactive: u64,
+    persistent: u64,
+}
+
 fn server(report: &engine::ServerReport) -> RealServerReport {
+    let now = Now {
+        active: report.active.into(),
+        inactive: report.inactive.into(),
+        persistent: report.persistent.into(),
+    };
     RealServerReport {
         address: report.spec.address.into(),
         forwarding: forwarding(report.spec.forwarding),
         weight: u16::try_from(report.spec.weight).unwrap_or(u16::MAX),
-        totals: totals(&report.totals, u64::from(report.active), u64::from(report.inactive)),
+        down: report.health == engine::Health::Down,
+        upper_threshold: report.spec.upper_threshold,
+        lower_threshold: report.spec.lower_threshold,
+        overloaded: report.overloaded,
+        totals: totals(&report.totals, now),
+        rates: rates(&report.rates),
     }
 }
 
@@ -126,10 +147,21 @@ const fn forwarding(forwarding: Forwarding) -> config::Forwarding {
     }
 }
 
-const fn totals(totals: &engine::Totals, active: u64, inactive: u64) -> Totals {
+const fn rates(rates: &engine::Rates) -> Rates {
+    Rates {
+        cps: rates.connections,
+        in_pps: rates.in_packets,
+        out_pps: rates.out_packets,
+        in_bps: rates.in_bytes,
+        out_bps: rates.out_bytes,
+    }
+}
+
+const fn totals(totals: &engine::Totals, now: Now) -> Totals {
     Totals {
-        active_connections: active,
-        inactive_connections: inactive,
+        active_connections: now.active,
+        inactive_connections: now.inactive,
+        persistent_connections: now.persistent,
         connections: totals.connections,
         in_packets: totals.in_packets,
         in_bytes: totals.in_bytes,

@@ -9,10 +9,10 @@ use seawall_datapath::Limits;
 use seawall_datapath::netlink::{self, Netlink, Route, RouteKind};
 use seawall_engine::scheduler::{Flags, Kind};
 use seawall_engine::{
-    Config, Engine, Forwarding, Gateway, Introduction, LocalPool, ProxyProtocol, RealServerSpec,
-    ServiceSpec, StoreLimits, Timeouts,
+    Config, Engine, Forwarding, Gateway, Introduction, LocalPool, Netmask, Persistence,
+    ProxyProtocol, RealServerSpec, ServiceSpec, StoreLimits, Timeouts,
 };
-use seawall_fastpath::layout::{Bucket, Filter, NO_SCALE, Slot, bucket_count, switch};
+use seawall_fastpath::layout::{Bucket, Filter, NO_SCALE, Slot, Template, bucket_count, switch};
 use seawall_fastpath::native::NativeMemory;
 use seawall_fastpath::{Addr, TcpState, Transport};
 
@@ -123,6 +123,7 @@ pub(super) fn fail_on(errors: Vec<ConfigError>) -> Result<()> {
 pub(super) fn limits(config: &config::Config) -> Limits {
     Limits {
         sessions: config.max_sessions,
+        templates: config.max_persistence_templates,
         proven_ring_bytes: RING_BYTES,
         unproven_ring_bytes: RING_BYTES,
     }
@@ -139,6 +140,9 @@ pub(super) fn worst_case(config: &config::Config) -> WorstCaseMemory {
         bucket_bytes: size_of::<Bucket>() as u64,
         filter_bytes: u64::from(Filter::words(buckets)) * size_of::<Filter>() as u64,
         engine_session_bytes: Engine::<NativeMemory>::bytes_per_session() as u64,
+        templates: u64::from(limits.templates),
+        template_bytes: (size_of::<Template>() + Engine::<NativeMemory>::bytes_per_template())
+            as u64,
         early_data_bytes: u64::from(config.synproxy.ack_store_total_bytes),
         ring_bytes: u64::from(limits.proven_ring_bytes) + u64::from(limits.unproven_ring_bytes),
     })
@@ -181,6 +185,7 @@ pub(super) fn engine_config(config: &config::Config, timestamp_offset: u64) -> C
         timeouts,
         syn_retry: u32::from(proxy.syn_retry),
         ack_storm_threshold: proxy.ack_storm_thresh,
+        expire_quiescent_template: config.policy.expire_quiescent_template,
         expire_nodest_conn: config.policy.expire_nodest_conn,
         conn_expire_tcp_rst: config.policy.conn_expire_tcp_rst,
         switches: switches.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit),
@@ -238,10 +243,23 @@ fn service(config: &config::Config, service: &config::ServiceConfig) -> Result<S
             config::Forwarding::FullNat => Forwarding::FullNat,
             other => bail!("{}: forwarding {} is not served", server.address, other.word()),
         };
-        let weight = u32::from(server.weight);
-        Ok(RealServerSpec { address: server.address.into(), forwarding, weight, next_hop: 0 })
+        Ok(RealServerSpec {
+            address: server.address.into(),
+            forwarding,
+            weight: u32::from(server.weight),
+            upper_threshold: server.upper_threshold,
+            lower_threshold: server.lower_threshold,
+            next_hop: 0,
+        })
     };
     let timeout = service.established_timeout.as_ref().or(service.udp_timeout.as_ref());
+    let persistence = service.persistent.map(|persistent| Persistence {
+        timeout: persistent.timeout * 1_000,
+        netmask: match persistent.netmask {
+            config::Netmask::V4(mask) => Netmask::v4(mask.to_bits()),
+            config::Netmask::V6(prefix) => Netmask::v6(prefix.into()),
+        },
+    });
     let pool = service
         .local_addresses
         .as_ref()
@@ -249,6 +267,7 @@ fn service(config: &config::Config, service: &config::ServiceConfig) -> Result<S
     Ok(ServiceSpec {
         transport: transport(service.protocol),
         address: service.address.into(),
+        persistence,
         scheduler,
         scheduler_flags,
         synproxy: service.synproxy,

@@ -21,8 +21,12 @@ const RUNS: usize = 1_001;
 
 /// Nanoseconds, the median of [`RUNS`], by kind of frame.
 pub(crate) fn times() -> Result<Vec<(&'static str, u128)>> {
-    let limits =
-        Limits { sessions: 1_024, proven_ring_bytes: 1 << 16, unproven_ring_bytes: 1 << 16 };
+    let limits = Limits {
+        sessions: 1_024,
+        templates: 1,
+        proven_ring_bytes: 1 << 16,
+        unproven_ring_bytes: 1 << 16,
+    };
     let mut xdp = Xdp::load(&limits)?;
     let shared = SharedMemory::new(&xdp)?;
     let settings = shared.settings();

@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::report::{
-    DropsReport, ErrorReport, Page, ReloadReport, SessionsReport, StatsReport, StopReport,
-    VersionReport,
+    DropsReport, ErrorReport, Health, HealthReport, Page, ReloadReport, ServerName, SessionsReport,
+    StatsReport, StopReport, VersionReport,
 };
 
 /// For a whole request; a page of sessions takes milliseconds.
@@ -122,6 +122,24 @@ impl Client {
     /// As [`Client::stats`]; [`ClientError::Refused`] when the file is wrong or needs a new start.
     pub fn reload(&self) -> Result<ReloadReport, ClientError> {
         self.ask(Method::POST, "/v1/reload")
+    }
+
+    /// Marks a real server up or down.
+    ///
+    /// # Errors
+    /// As [`Client::stats`]; [`ClientError::Refused`] when there is none of that name.
+    pub fn set_health(
+        &self,
+        name: ServerName,
+        health: Health,
+    ) -> Result<HealthReport, ClientError> {
+        let ServerName { service, protocol, server } = name;
+        let word = match health {
+            Health::Up => "up",
+            Health::Down => "down",
+        };
+        let parameters = format!("service={service}&protocol={protocol}&server={server}");
+        self.ask(Method::POST, &format!("/v1/servers/{word}?{parameters}"))
     }
 
     /// Begins to stop the daemon.

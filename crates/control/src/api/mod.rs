@@ -6,6 +6,7 @@
 //! | `GET /v1/stats` | [`StatsReport`] |
 //! | `GET /v1/drops` | [`DropsReport`] |
 //! | `GET /v1/sessions?limit=&offset=` | [`SessionsReport`] |
+//! | `POST /v1/servers/down?service=&server=`, `/v1/servers/up` | [`HealthReport`]; both addresses as in the configuration, `protocol=` too if it is not `tcp` |
 //! | `POST /v1/reload` | [`ReloadReport`]; a refusal when the file is wrong or needs a new start |
 //! | `POST /v1/stop` | [`StopReport`](crate::report::StopReport), then the daemon ends |
 //!
@@ -23,7 +24,9 @@ use std::path::PathBuf;
 pub use client::{Client, ClientError};
 pub use server::Server;
 
-use crate::report::{DropsReport, Page, ReloadReport, SessionsReport, StatsReport};
+use crate::report::{
+    DropsReport, Health, HealthReport, Page, ReloadReport, ServerName, SessionsReport, StatsReport,
+};
 
 /// Why the daemon does not do what it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +63,12 @@ pub trait Backend: Send + Sync + 'static {
     /// [`Declined::Refused`] says what is wrong with the file, or cannot be applied to a running
     /// daemon; then nothing has changed.
     fn reload(&self) -> Result<ReloadReport, Declined>;
+
+    /// Marks a real server up or down.
+    ///
+    /// # Errors
+    /// As [`Backend::stats`]; [`Declined::Refused`] when there is none of that name.
+    fn set_health(&self, name: ServerName, health: Health) -> Result<HealthReport, Declined>;
 
     /// Begins to stop the daemon and returns at once; called again, it changes nothing.
     fn stop(&self);

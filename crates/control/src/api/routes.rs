@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 
 use super::{Backend, Declined};
-use crate::report::{ErrorReport, Page, StopReport, VersionReport};
+use crate::report::{ErrorReport, Health, Page, ServerName, StopReport, VersionReport};
 
 /// No request needs a body; this much is read to say so.
 const BODY_LIMIT: usize = 4096;
@@ -37,6 +37,8 @@ pub(super) fn router(backend: Arc<dyn Backend>) -> Router {
         .route("/v1/stats", get(stats))
         .route("/v1/drops", get(drops))
         .route("/v1/sessions", get(sessions))
+        .route("/v1/servers/down", post(server_down))
+        .route("/v1/servers/up", post(server_up))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
         .fallback(unknown_path)
@@ -86,6 +88,41 @@ async fn reload(
     no_parameters(parameters)?;
     no_body(&uri, body)?;
     answer(move || backend.reload()).await
+}
+
+type Named = Result<Query<ServerName>, QueryRejection>;
+
+async fn server_down(
+    State(backend): Shared,
+    uri: Uri,
+    name: Named,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    set_health(backend, &uri, name, body, Health::Down).await
+}
+
+async fn server_up(
+    State(backend): Shared,
+    uri: Uri,
+    name: Named,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    set_health(backend, &uri, name, body, Health::Up).await
+}
+
+async fn set_health(
+    backend: Arc<dyn Backend>,
+    uri: &Uri,
+    name: Named,
+    body: Result<Bytes, BytesRejection>,
+    health: Health,
+) -> Result<Response, Refusal> {
+    no_body(uri, body)?;
+    let expected = "expected service=IP:PORT and server=IP:PORT as the configuration has them, and \
+                    protocol=udp for a UDP service";
+    let bad = |what: String| Refusal(StatusCode::BAD_REQUEST, format!("{what}; {expected}"));
+    let Query(name) = name.map_err(|rejection| bad(rejection.body_text()))?;
+    answer(move || backend.set_health(name, health)).await
 }
 
 async fn stop(
@@ -142,13 +179,15 @@ async fn answer<T: Serialize + Send + 'static>(
 }
 
 async fn unknown_path(uri: Uri) -> Refusal {
-    let paths = "/v1/version, /v1/stats, /v1/drops, /v1/sessions, /v1/reload, /v1/stop";
+    let paths = "/v1/version, /v1/stats, /v1/drops, /v1/sessions, /v1/servers/down, \
+                 /v1/servers/up, /v1/reload, /v1/stop";
     let error = format!("nothing at {:?}; expected one of: {paths}", uri.path());
     Refusal(StatusCode::NOT_FOUND, error)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {
-    let expected = if matches!(uri.path(), "/v1/reload" | "/v1/stop") { "POST" } else { "GET" };
+    let posts = ["/v1/servers/down", "/v1/servers/up", "/v1/reload", "/v1/stop"];
+    let expected = if posts.contains(&uri.path()) { "POST" } else { "GET" };
     let error = format!("{} does not take {method}; expected {expected}", uri.path());
     Refusal(StatusCode::METHOD_NOT_ALLOWED, error)
 }

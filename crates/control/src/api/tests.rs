@@ -70,6 +70,13 @@ impl Backend for Daemon {
         }
     }
 
+    fn set_health(&self, name: ServerName, health: Health) -> Result<HealthReport, Declined> {
+        if name.server.port() == 1 {
+            return Err(Declined::Refused("there is no real server".to_owned()));
+        }
+        Ok(HealthReport { changed: health == Health::Down })
+    }
+
     fn stop(&self) {
         self.stops.fetch_add(1, Ordering::SeqCst);
     }
@@ -142,6 +149,17 @@ fn every_request_round_trips() {
     }
     assert_eq!(all, (0..SESSIONS).map(session).collect::<Vec<_>>());
 
+    let mut name = ServerName {
+        service: "[2001:db8::1]:80".parse().unwrap(),
+        protocol: Protocol::Udp,
+        server: "[2001:db8::2]:8080".parse().unwrap(),
+    };
+    assert!(client.set_health(name, Health::Down).unwrap().changed);
+    assert!(!client.set_health(name, Health::Up).unwrap().changed);
+    name.server.set_port(1);
+    let refused = client.set_health(name, Health::Up).unwrap_err().to_string();
+    assert!(refused.contains("there is no real server"), "{refused}");
+
     let changes = vec!["a weight".to_owned()];
     assert_eq!(client.reload().unwrap(), ReloadReport { changes });
     let refused = client.reload().unwrap_err().to_string();
@@ -180,6 +198,22 @@ fn malformed_requests_get_an_error_and_change_nothing() {
         (format!("GET /v1/stop {close}"), "405 ", "/v1/stop does not take GET; expected POST"),
         (format!("POST /v1/stats {close}"), "405 ", "/v1/stats does not take POST; expected GET"),
         (format!("POST /v1/stop?keep=1 {close}"), "400 ", "unknown parameter \\\"keep\\\""),
+        (format!("GET /v1/servers/up {close}"), "405 ", "expected POST"),
+        (
+            format!("POST /v1/servers/up {close}"),
+            "400 ",
+            "missing field `service`; expected service=",
+        ),
+        (
+            format!("POST /v1/servers/up?service=10.0.0.1&server=10.0.0.2:80 {close}"),
+            "400 ",
+            "expected service=IP:PORT",
+        ),
+        (
+            format!("POST /v1/servers/up?service=1.1.1.1:1&server=1.1.1.1:1&x=y {close}"),
+            "400 ",
+            "unknown field `x`",
+        ),
         (format!("GET /v1/stats?a {close}"), "400 ", "unknown parameter \\\"a\\\"; expected none"),
         (format!("GET /v1/sessions?limit=x {close}"), "400 ", "expected limit (1 to 10000)"),
         (format!("GET /v1/sessions?limit=-1 {close}"), "400 ", "expected limit"),
@@ -311,6 +345,9 @@ fn an_answer_under_way_survives_the_shutdown() {
             Err(Declined::NoAnswer)
         }
         fn reload(&self) -> Result<ReloadReport, Declined> {
+            Err(Declined::NoAnswer)
+        }
+        fn set_health(&self, _: ServerName, _: Health) -> Result<HealthReport, Declined> {
             Err(Declined::NoAnswer)
         }
         fn stop(&self) {

@@ -148,7 +148,43 @@ fn errors_of_services_and_pools() {
         (
             "10.0.0.1:80",
             "10.0.0.1:0",
-            "6: [[service]] address is \"10.0.0.1:0\", and port 0 is none; expected",
+            "5: service 10.0.0.1:0 has port 0, which is only for persistent services; expected a port, or",
+        ),
+        (
+            "address = \"10.0.0.1:80\"",
+            "address = \"10.0.0.1:0\"\npersistent = true",
+            "10: real server 10.1.0.1:80 has a port, but service 10.0.0.1:0 (line 5) has port 0; expected",
+        ),
+        ("10.1.0.1:80", "10.1.0.1:0", "9: real server 10.1.0.1:0 has port 0; expected a port"),
+        (
+            "\"tcp\"",
+            "\"tcp\"\npersistent = 0",
+            "8: [[service]] persistent is 0; expected true (for 360 s), false, or an integer 1 to 2678400",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\npersistent = 9\nnetmask = \"24\"",
+            "9: [[service]] netmask is \"24\"; expected a netmask such as \"255.255.255.0\", or a prefix",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\npersistent = 9\nnetmask = 33",
+            "9: [[service]] netmask is 33; expected a netmask such as",
+        ),
+        (
+            "\"tcp\"",
+            "\"udp\"\npersistent = 9",
+            "5: service 10.0.0.1:80/udp has persistent; expected it on \"tcp\" only",
+        ),
+        (
+            "\"tcp\"",
+            "\"tcp\"\nnetmask = 24",
+            "8: [[service]] netmask has no effect; expected \"persistent\" too",
+        ),
+        (
+            fullnat,
+            "forwarding = \"fullnat\"\nupper_threshold = 5\nlower_threshold = 6",
+            "9: real server 10.1.0.1:80 has lower_threshold 6, above its upper_threshold 5; expected",
         ),
         (
             "10.0.0.1:80",
@@ -484,7 +520,7 @@ fn a_wide_range_hides_no_later_overlap() {
 
 #[test]
 fn every_problem_is_reported_in_the_order_of_lines() {
-    let text = edited("10.1.0.1:80", "10.1.0.1:0")
+    let text = edited("10.1.0.1:80", "10.1.0.1")
         .replace("protocol = \"tcp\"", "protocol = \"tpc\"")
         .replace("interfaces = [\"eth0\"]", "interfaces = [\"eth/0\"]");
     let lines: Vec<_> = errors(&text).iter().map(|error| error[..10].to_owned()).collect();

@@ -8,6 +8,7 @@
 mod address_range;
 mod errors;
 mod parse;
+mod persistence;
 mod reload;
 mod secret_file;
 mod section;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 pub use address_range::{AddressRange, AddressRangeError};
 pub use errors::{ConfigError, ConfigErrors};
+pub use persistence::{Netmask, PersistenceConfig};
 pub use reload::{Place, Reload};
 pub use secret_file::{SECRET_MAX, SECRET_MIN, SharedSecret};
 pub use words::{Forwarding, Protocol, ProxyProtocol, Scheduler, SchedulerFlag};
@@ -64,6 +66,8 @@ pub struct Config {
     pub interfaces: Vec<Located<String>>,
     /// Sessions at once, 1,024 to 16,777,216.
     pub max_sessions: u32,
+    /// Persistence templates at once, 1 to 16,777,216.
+    pub max_persistence_templates: u32,
     /// Whether we add VIPs and local addresses that the host lacks, and remove them at the end;
     /// `false` leaves addresses to keepalived.
     pub manage_addresses: bool,
@@ -180,6 +184,9 @@ pub struct PolicyConfig {
     /// Whether sessions end with the removal of their real server, both ends being told (LVS
     /// `expire_nodest_conn`); otherwise their clients' segments are dropped until it is back.
     pub expire_nodest_conn: bool,
+    /// Whether persistence ends at a real server of weight 0 (LVS `expire_quiescent_template`);
+    /// otherwise its clients stay with it.
+    pub expire_quiescent_template: bool,
 }
 
 /// `[[local_addresses]]`: source addresses of FULLNAT.
@@ -200,10 +207,12 @@ pub struct LocalAddressPool {
 /// `[[service]]`: a VIP, port and protocol, and who serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceConfig {
-    /// VIP and port.
+    /// VIP and port; port 0, with persistence, takes all that have no service of their own.
     pub address: SocketAddr,
     /// Protocol.
     pub protocol: Protocol,
+    /// Whether clients stay with their real server.
+    pub persistent: Option<PersistenceConfig>,
     /// How a real server is chosen.
     pub scheduler: Scheduler,
     /// Flags of that scheduler, each once, in the order of [`SchedulerFlag::WORDS`].
@@ -242,6 +251,11 @@ pub struct RealServerConfig {
     pub forwarding: Forwarding,
     /// Share of new connections, 0 to 65,535; 0 takes no new ones.
     pub weight: u16,
+    /// Sessions with which it takes no more; 0 is no limit.
+    pub upper_threshold: u32,
+    /// Sessions below which it takes some again, at most `upper_threshold`; 0 stands for three
+    /// quarters of that.
+    pub lower_threshold: u32,
     /// Line in the file, counted from 1.
     pub line: usize,
 }

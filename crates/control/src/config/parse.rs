@@ -8,6 +8,7 @@ use toml::de::DeTable;
 
 use super::address_range::AddressRangeError;
 use super::errors::{Problems, quote};
+use super::persistence;
 use super::section::Section;
 use super::words::{Forwarding, Protocol, ProxyProtocol, Scheduler, SchedulerFlag};
 use super::{
@@ -64,6 +65,12 @@ pub(super) fn parse(name: &str, text: &str, problems: &mut Problems<'_>) -> Opti
         file: name.to_owned(),
         interfaces: interfaces(&mut top, problems),
         max_sessions: top.integer(problems, "max_sessions", 1024..=16_777_216, 1_048_576),
+        max_persistence_templates: top.integer(
+            problems,
+            "max_persistence_templates",
+            1..=16_777_216,
+            262_144,
+        ),
         manage_addresses: top.boolean(problems, "manage_addresses", true),
         api: api(&mut top, problems),
         ipvs: ipvs(&mut top, problems),
@@ -225,6 +232,7 @@ fn policy(top: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> PolicyConfi
         defence_ip_frag_drop: section.boolean(problems, "defence_ip_frag_drop", true),
         conn_expire_tcp_rst: section.boolean(problems, "conn_expire_tcp_rst", true),
         expire_nodest_conn: section.boolean(problems, "expire_nodest_conn", false),
+        expire_quiescent_template: section.boolean(problems, "expire_quiescent_template", false),
     })
 }
 
@@ -271,11 +279,13 @@ fn service(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<
     let name = section.name("address");
     let address = section
         .required_string(problems, "address", VIP)
-        .and_then(|text| endpoint(text, &name, VIP, problems));
+        .and_then(|text| endpoint_or_any_port(text, &name, VIP, problems));
     let protocol = section.required_choice(problems, "protocol", Protocol::WORDS);
     let scheduler = section.choice(problems, "scheduler", Scheduler::WORDS);
     let scheduler = scheduler.map_or(Scheduler::Wrr, |word| word.value);
     let scheduler_flags = scheduler_flags(&mut section, scheduler, problems);
+    let persistent =
+        persistence::read(&mut section, problems, address.is_none_or(|it| it.is_ipv4()));
     let synproxy = section.choice(problems, "synproxy", ON_OFF).is_some_and(|word| word.value);
     let defer = section.boolean(problems, "defer", false);
     let mut seconds = |key| {
@@ -301,6 +311,7 @@ fn service(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<
     Some(ServiceConfig {
         address: address?,
         protocol: protocol?.value,
+        persistent,
         scheduler,
         scheduler_flags,
         synproxy,
@@ -353,12 +364,21 @@ fn real_server(
     let name = section.name("address");
     let address = section
         .required_string(problems, "address", REAL_SERVER)
-        .and_then(|text| endpoint(text, &name, REAL_SERVER, problems));
+        .and_then(|text| endpoint_or_any_port(text, &name, REAL_SERVER, problems));
     let forwarding = section.required_choice(problems, "forwarding", Forwarding::WORDS);
     let weight = section.integer(problems, "weight", 0..=65_535, 1);
+    let upper_threshold = section.integer(problems, "upper_threshold", 0..=u32::MAX, 0);
+    let lower_threshold = section.integer(problems, "lower_threshold", 0..=u32::MAX, 0);
     let line = section.line;
     section.finish(problems);
-    Some(RealServerConfig { address: address?, forwarding: forwarding?.value, weight, line })
+    Some(RealServerConfig {
+        address: address?,
+        forwarding: forwarding?.value,
+        weight,
+        upper_threshold,
+        lower_threshold,
+        line,
+    })
 }
 
 /// `IP:PORT` with a port that is not 0, or a problem at the text's line.
@@ -368,8 +388,24 @@ fn endpoint(
     expected: &str,
     problems: &mut Problems<'_>,
 ) -> Option<SocketAddr> {
+    let (line, written) = (text.line, text.value);
+    let address = endpoint_or_any_port(text, name, expected, problems)?;
+    if address.port() != 0 {
+        return Some(address);
+    }
+    let message = format!("{name} is {}, and port 0 is none", quote(written));
+    problems.add(line, message, format_args!("expected {expected}"));
+    None
+}
+
+/// `IP:PORT`, port 0 included, or a problem at the text's line.
+fn endpoint_or_any_port(
+    text: Located<&str>,
+    name: &str,
+    expected: &str,
+    problems: &mut Problems<'_>,
+) -> Option<SocketAddr> {
     let why = match text.value.parse::<SocketAddr>() {
-        Ok(address) if address.port() == 0 => ", and port 0 is none",
         // A link-local address has its zone by right; where none is wanted, `validate` says so.
         Ok(SocketAddr::V6(v6)) if v6.scope_id() != 0 && !v6.ip().is_unicast_link_local() => {
             ", and only link-local addresses have a zone"

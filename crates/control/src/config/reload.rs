@@ -89,6 +89,11 @@ impl Difference<'_> {
         for (differs, line, what) in [
             (names(old) != names(new), names_line, "interfaces"),
             (old.max_sessions != new.max_sessions, None, "max_sessions"),
+            (
+                old.max_persistence_templates != new.max_persistence_templates,
+                None,
+                "max_persistence_templates",
+            ),
             (old.manage_addresses != new.manage_addresses, None, "manage_addresses"),
             (old.api != new.api, None, "[api]"),
             (ipvs(old) != ipvs(new), ipvs_line, "[ipvs]"),
@@ -163,6 +168,12 @@ impl Difference<'_> {
             let version = new.proxy_protocol.map_or("off", ProxyProtocol::word);
             change(format!("proxy_protocol {version}"));
         }
+        if old.persistent != new.persistent {
+            change(match new.persistent {
+                None => "no longer persistent".to_owned(),
+                Some(persistent) => format!("persistent {persistent}"),
+            });
+        }
         if old.scheduler != new.scheduler {
             change(format!("scheduler {}", new.scheduler));
         }
@@ -203,6 +214,14 @@ impl Difference<'_> {
             };
             if before.weight != server.weight {
                 change(format!("real server {real} has weight {}", server.weight));
+            }
+            for (before, now, what) in [
+                (before.upper_threshold, server.upper_threshold, "upper_threshold"),
+                (before.lower_threshold, server.lower_threshold, "lower_threshold"),
+            ] {
+                if before != now {
+                    change(format!("real server {real} has {what} {now}"));
+                }
             }
             if before.forwarding != server.forwarding {
                 change(format!("real server {real} by {}", server.forwarding));
@@ -350,6 +369,25 @@ synproxy = "off"
     }
 
     #[test]
+    fn persistence_and_thresholds_change() {
+        let reload = reload(&[
+            ("[[local", "[policy]\nexpire_quiescent_template = true\n[[local"),
+            ("synproxy = \"on\"", "synproxy = \"on\"\npersistent = 60\nnetmask = 24"),
+            ("weight = 1", "weight = 1\nupper_threshold = 9\nlower_threshold = 3"),
+        ])
+        .unwrap();
+        let expected = [
+            "[policy] has changed",
+            "service 10.0.0.254:80: persistent 60 mask 255.255.255.0",
+            "service 10.0.0.254:80: real server 192.168.7.2:8080 has upper_threshold 9",
+            "service 10.0.0.254:80: real server 192.168.7.2:8080 has lower_threshold 3",
+        ];
+        assert_eq!(reload.changes, expected);
+        let back = reload.config.reload(config(FILE)).unwrap();
+        assert_eq!(back.changes[1], "service 10.0.0.254:80: no longer persistent");
+    }
+
+    #[test]
     fn services_and_real_servers_come_and_go() {
         let reload = reload(&[
             ("7.2:", "7.4:"),
@@ -379,6 +417,11 @@ synproxy = "off"
         for (from, to, message) in [
             ("\"eth1\"", "\"eth2\"", "t.toml:1: interfaces has changed"),
             ("4096", "8192", "t.toml: max_sessions has changed"),
+            (
+                "max_",
+                "max_persistence_templates = 9\nmax_",
+                "t.toml: max_persistence_templates has changed",
+            ),
             ("7.103\"", "7.104\"", "t.toml:4: [[local_addresses]] has changed"),
             ("max_", "manage_addresses = false\nmax_", "t.toml: manage_addresses has changed"),
             ("[[local", "[synproxy]\nwscale = 3\n[[local", "t.toml: [synproxy] wscale has changed"),

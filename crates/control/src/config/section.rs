@@ -42,7 +42,7 @@ impl<'t, 'i> Section<'t, 'i> {
     }
 
     /// The key's value as `read` understands it, or a problem that says what was expected.
-    fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         problems: &mut Problems<'_>,
         key: &'static str,
@@ -279,7 +279,8 @@ fn expected_words<T>(choices: &[(&'static str, T)]) -> String {
     }
 }
 
-fn integer(value: &DeValue<'_>) -> Option<u32> {
+/// The integer that a value is, if it fits.
+pub(super) fn integer(value: &DeValue<'_>) -> Option<u32> {
     let integer = value.as_integer()?;
     u32::from_str_radix(integer.as_str(), integer.radix()).ok()
 }

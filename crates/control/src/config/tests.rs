@@ -57,6 +57,8 @@ fn spec_example() {
         address: "192.168.7.2:8080".parse().unwrap(),
         forwarding: Forwarding::FullNat,
         weight: 1,
+        upper_threshold: 0,
+        lower_threshold: 0,
         line: 29,
     };
     assert_eq!(service.real_servers, [server]);
@@ -78,6 +80,7 @@ fn spec_example() {
 fn defaults() {
     let config = parse("interfaces = [\"eth0\"]").unwrap();
     assert_eq!(config.max_sessions, 1 << 20);
+    assert_eq!(config.max_persistence_templates, 1 << 18);
     assert!(config.manage_addresses);
     assert_eq!(config.api.socket, PathBuf::from("/run/seawall/api.sock"));
     let synproxy = SynproxyConfig {
@@ -118,6 +121,7 @@ fn defaults() {
         defence_ip_frag_drop: true,
         conn_expire_tcp_rst: true,
         expire_nodest_conn: false,
+        expire_quiescent_template: false,
     };
     assert_eq!(config.policy, policy);
     assert!(config.not_yet_served().is_empty());
@@ -132,7 +136,41 @@ fn optional_parts_of_a_service() {
     .unwrap();
     let service = &config.services[0];
     assert!(!service.synproxy && !service.defer && service.local_addresses.is_none());
+    assert_eq!((service.persistent, service.real_servers[0].upper_threshold), (None, 0));
     assert_eq!((service.scheduler, service.real_servers[0].weight), (Scheduler::Wrr, 0));
+}
+
+#[test]
+fn persistence_and_thresholds() {
+    let persistent = |address: &str, keys: &str| {
+        let text = format!(
+            "interfaces = [\"eth0\"]\n[[service]]\naddress = \"{address}\"\nprotocol = \"tcp\"\n{keys}\n"
+        );
+        parse(&text).unwrap_or_else(|errors| panic!("{errors}")).services[0].persistent
+    };
+    let mask = |mask: &str| Netmask::V4(mask.parse().unwrap());
+    let expected = |timeout, netmask| Some(PersistenceConfig { timeout, netmask });
+    let all = mask("255.255.255.255");
+    assert_eq!(persistent("10.0.0.1:80", "persistent = true"), expected(360, all));
+    assert_eq!(persistent("10.0.0.1:80", "persistent = false"), None);
+    assert_eq!(persistent("10.0.0.1:0", "persistent = 2678400"), expected(2_678_400, all));
+    let given = persistent("10.0.0.1:80", "persistent = 9\nnetmask = \"255.255.0.0\"");
+    assert_eq!(given, expected(9, mask("255.255.0.0")));
+    assert_eq!(given.unwrap().to_string(), "9 mask 255.255.0.0");
+    assert_eq!(
+        persistent("10.0.0.1:80", "persistent = 9\nnetmask = 24"),
+        expected(9, mask("255.255.255.0"))
+    );
+    let given = persistent("[2001:db8::1]:80", "persistent = 9\nnetmask = 64");
+    assert_eq!(given, expected(9, Netmask::V6(64)));
+    assert_eq!(
+        persistent("[2001:db8::1]:0", "persistent = 9").unwrap().to_string(),
+        "9",
+        "all of the address"
+    );
+    let text = SPEC_EXAMPLE.to_owned() + "upper_threshold = 4294967295\nlower_threshold = 7\n";
+    let server = parse(&text).unwrap().services[0].real_servers[0].clone();
+    assert_eq!((server.upper_threshold, server.lower_threshold), (u32::MAX, 7));
 }
 
 #[test]

@@ -204,10 +204,21 @@ fn services(config: &Config, ranges: &PoolRanges<'_>, problems: &mut Problems<'_
         vip.check(ranges, problems);
         introduction(service, problems);
         let pool = service_pool(config, service, problems);
+        if service.address.port() == 0 && service.persistent.is_none() {
+            problems.add(
+                service.line,
+                format_args!(
+                    "service {} has port 0, which is only for persistent services",
+                    service.address
+                ),
+                "expected a port, or persistent = 360",
+            );
+        }
         let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
         for server in &service.real_servers {
             let ip = server.address.ip();
             Address { what: "real server", ip, line: server.line }.check(ranges, problems);
+            port_and_thresholds(service, server, problems);
             if let Some(first) = seen.get(&server.address) {
                 problems.add(
                     server.line,
@@ -264,6 +275,10 @@ fn protocol(service: &ServiceConfig, problems: &mut Problems<'_>) {
                 let remedy = "expected synproxy = \"off\": UDP has no handshake to stand in for";
                 refuse(*line, "synproxy", remedy);
             }
+            if service.persistent.is_some() {
+                let remedy = "expected it on \"tcp\" only: this version keeps no templates for UDP";
+                refuse(*line, "persistent", remedy);
+            }
             if service.defer {
                 let remedy = "expected it on \"tcp\" only: UDP has no handshake to wait after";
                 refuse(*line, "defer", remedy);
@@ -272,6 +287,43 @@ fn protocol(service: &ServiceConfig, problems: &mut Problems<'_>) {
                 refuse(timeout.line, "established_timeout", "expected udp_timeout instead");
             }
         }
+    }
+}
+
+/// A real server's port is the service's to say, and its thresholds must leave room between them.
+fn port_and_thresholds(
+    service: &ServiceConfig,
+    server: &RealServerConfig,
+    problems: &mut Problems<'_>,
+) {
+    match (service.address.port(), server.address.port()) {
+        (0, 0) | (1.., 1..) => {}
+        // One that may not have port 0 is reported itself.
+        (0, _) if service.persistent.is_none() => {}
+        (0, _) => problems.add(
+            server.line,
+            format_args!(
+                "real server {} has a port, but service {} (line {}) has port 0",
+                server.address, service.address, service.line
+            ),
+            "expected port 0, for connections keep the port that their client asked for",
+        ),
+        (_, 0) => problems.add(
+            server.line,
+            format_args!("real server {} has port 0", server.address),
+            "expected a port; 0 is for the real servers of services that have port 0",
+        ),
+    }
+    let (lower, upper) = (server.lower_threshold, server.upper_threshold);
+    if lower > upper {
+        problems.add(
+            server.line,
+            format_args!(
+                "real server {} has lower_threshold {lower}, above its upper_threshold {upper}",
+                server.address
+            ),
+            "expected lower_threshold to be at most upper_threshold",
+        );
     }
 }
 

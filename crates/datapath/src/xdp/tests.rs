@@ -16,8 +16,12 @@ use crate::program_test::Action;
 use crate::testing::{in_namespace, needs_root};
 use crate::{Error, Sources, Waiter, clock};
 
-const LIMITS: Limits =
-    Limits { sessions: 1000, proven_ring_bytes: 1 << 16, unproven_ring_bytes: 1 << 16 };
+const LIMITS: Limits = Limits {
+    sessions: 1000,
+    templates: 100,
+    proven_ring_bytes: 1 << 16,
+    unproven_ring_bytes: 1 << 16,
+};
 const LOOPBACK: u32 = 1;
 const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const CLIENT: [u8; 4] = [192, 0, 2, 1];
@@ -104,6 +108,7 @@ fn limits_that_no_kernel_takes_are_refused_before_it_is_asked() {
     };
     assert!(wrong(&Limits { sessions: 0, ..LIMITS }).contains("sessions"));
     assert!(wrong(&Limits { sessions: u32::MAX, ..LIMITS }).contains("sessions"));
+    assert!(wrong(&Limits { templates: 0, ..LIMITS }).contains("templates"));
     assert!(wrong(&Limits { proven_ring_bytes: 5000, ..LIMITS }).contains(" proven"));
     assert!(wrong(&Limits { unproven_ring_bytes: 2048, ..LIMITS }).contains("unproven"));
 }
@@ -129,6 +134,7 @@ fn arrays_have_the_asked_for_size_and_are_one_memory() {
     assert_eq!(xdp.index().unwrap().len(), 513);
     assert_eq!(xdp.filter().unwrap().len(), 65);
     assert_eq!(xdp.next_hops().unwrap().len(), 4096);
+    assert_eq!(xdp.templates().unwrap().len(), 100);
     assert_eq!(xdp.settings().unwrap().len(), 1);
     assert_eq!(slots[1000].generation.load(), 0);
     slots[1000].generation.store(0xdead_beef);

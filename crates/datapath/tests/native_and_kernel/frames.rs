@@ -2,7 +2,7 @@
 
 use crate::damage::{LONGEST, damage, noise};
 use crate::options;
-use crate::scene::UNPROXIED_UNUSABLE;
+use crate::scene::{ANY_PORT, OVERLOADED, UNPROXIED_UNUSABLE};
 use crate::support::icmp;
 use crate::support::packet::{ACK, FIN, Ip, Opt, PSH, RST, SYN, Segment, tcp_at};
 use crate::support::random::Random;
@@ -223,6 +223,9 @@ impl Frames {
             UNPROXIED,
             UNUSABLE,
             UNPROXIED_UNUSABLE,
+            OVERLOADED[0],
+            OVERLOADED[1],
+            ANY_PORT,
         ])
     }
 

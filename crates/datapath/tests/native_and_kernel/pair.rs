@@ -46,8 +46,12 @@ impl Pair {
     /// Loads the program and gives it what is in `world`. `slots_in_use` are those that segments
     /// may lead to.
     pub(crate) fn new(world: World, slots_in_use: Vec<u32>) -> Self {
-        let limits =
-            Limits { sessions: SESSIONS, proven_ring_bytes: 1 << 20, unproven_ring_bytes: 1 << 20 };
+        let limits = Limits {
+            sessions: SESSIONS,
+            templates: 1,
+            proven_ring_bytes: 1 << 20,
+            unproven_ring_bytes: 1 << 20,
+        };
         let mut xdp = Xdp::load(&limits).unwrap();
         for (key, entry) in world.tables.services.borrow().iter() {
             xdp.set_service(key, entry).unwrap();

@@ -26,6 +26,10 @@ const IN_STASH: u32 = 4;
 
 /// Without the proxy, and without a usable real server.
 pub(crate) const UNPROXIED_UNUSABLE: (Ip, u16) = (VIP, 87);
+/// With real servers that have as many connections as they may, with and without the proxy.
+pub(crate) const OVERLOADED: [(Ip, u16); 2] = [(VIP, 88), (VIP, 89)];
+/// A port that has no service of its own; the VIP has one for all such.
+pub(crate) const ANY_PORT: (Ip, u16) = (VIP, 7_000);
 
 /// A neighbour whose MAC is not known, and neighbours behind an MTU that is less than IP allows and
 /// one that is less than frames are.
@@ -102,6 +106,9 @@ pub(crate) fn build(random: &mut Random, interfaces: Interfaces) -> (World, Vec<
     }
 
     world.add_service(UNPROXIED_UNUSABLE, 0);
+    world.add_service(OVERLOADED[0], ServiceEntry::SYNPROXY | ServiceEntry::OVERLOADED);
+    world.add_service(OVERLOADED[1], ServiceEntry::OVERLOADED);
+    world.add_service((VIP, 0), proxied);
 
     let mut sessions = Vec::new();
     for number in 0..IN_BUCKETS {
@@ -128,7 +135,7 @@ fn session(random: &mut Random, number: u32) -> Session {
     let nat = random.below(3) == 0;
     // Every fourth is one of UDP; what TCP sends to its ends then belongs to nobody, and likewise.
     let udp = number % 4 == 3;
-    let vips = [PROXIED, PROXIED, PROXIED, UNPROXIED, UNUSABLE, DEFERRED];
+    let vips = [PROXIED, PROXIED, PROXIED, UNPROXIED, UNUSABLE, DEFERRED, ANY_PORT];
     let mut scale = || random.pick(&[0, 1, 7, 13, 14, 20, NO_SCALE]);
     let scales = (scale(), scale(), scale());
     Session {

@@ -26,17 +26,6 @@ in_each_family! {
     both_ends_hear_of_an_idle_sessions_end,
 }
 
-/// An established session; the client's first segment, the SYN that its real server had, and the
-/// real server's number.
-fn establish(stage: &mut Stage, port: u16) -> (Segment, Segment, u32) {
-    let (first, syn) = stage.open(port, all_options());
-    stage.server(&syn_ack(&syn, all_options()));
-    stage.round();
-    stage.to_servers.clear();
-    let server = stage.family.server_number(syn.destination.0);
-    (first, syn, server)
-}
-
 fn spec(stage: &Stage, server: usize) -> RealServerSpec {
     stage.balancer.engine.services()[0].servers[server].spec
 }
@@ -44,8 +33,8 @@ fn spec(stage: &Stage, server: usize) -> RealServerSpec {
 /// IPVS without `expire_nodest_conn`: dropped until it is back, as after a health checker's mistake.
 fn sessions_of_a_removed_real_server_wait_for_it(family: Family) {
     let mut stage = Stage::new(&Setup::of(family));
-    let (first, syn, server) = establish(&mut stage, CLIENT_PORT);
-    let (other, _, another) = establish(&mut stage, CLIENT_PORT + 1);
+    let (first, syn, server) = stage.establish(CLIENT_PORT);
+    let (other, _, another) = stage.establish(CLIENT_PORT + 1);
     assert_ne!(server, another);
     let removed = spec(&stage, server as usize);
     stage.balancer.engine.remove_server(0, server);
@@ -78,7 +67,7 @@ fn sessions_end_with_their_real_server_if_wanted(family: Family) {
     let mut setup = Setup::of(family);
     setup.config = Config { expire_nodest_conn: true, ..setup.config };
     let mut stage = Stage::new(&setup);
-    let (first, syn, server) = establish(&mut stage, CLIENT_PORT);
+    let (first, syn, server) = stage.establish(CLIENT_PORT);
     stage.balancer.engine.remove_server(0, server);
     stage.balancer.engine.settle(stage.balancer.now());
     // A tick of the timers.
@@ -98,7 +87,7 @@ fn nobody_is_forgotten_when_many_sessions_end(family: Family) {
     setup.config = Config { expire_nodest_conn: true, ..setup.config };
     let mut stage = Stage::new(&setup);
     for port in 0..SESSIONS {
-        establish(&mut stage, 10_000 + port);
+        stage.establish(10_000 + port);
     }
     stage.balancer.engine.remove_server(0, 0);
     stage.balancer.engine.settle(stage.balancer.now());
@@ -143,7 +132,7 @@ fn a_handshake_moves_on_when_its_real_server_goes(family: Family) {
 
 fn a_removed_service_takes_nobody_and_comes_back_with_its_sessions(family: Family) {
     let mut stage = Stage::new(&Setup::of(family));
-    let (first, ..) = establish(&mut stage, CLIENT_PORT);
+    let (first, ..) = stage.establish(CLIENT_PORT);
     let report = stage.balancer.engine.services().swap_remove(0);
     let (spec, servers) = (report.spec, report.servers);
     // Accepted, and on its way to the engine.
@@ -253,7 +242,7 @@ fn what_a_removed_real_server_refused_is_offered_again(family: Family) {
 
 fn a_number_is_given_again_only_without_sessions(family: Family) {
     let mut stage = Stage::new(&Setup { servers: 3, ..Setup::of(family) });
-    let (_, _, server) = establish(&mut stage, CLIENT_PORT);
+    let (_, _, server) = stage.establish(CLIENT_PORT);
     let specs: Vec<_> = (0..3).map(|server| spec(&stage, server)).collect();
     let unused = (0..3).find(|number| *number != server).expect("three");
     let engine = &mut stage.balancer.engine;
@@ -295,7 +284,7 @@ fn a_client_is_followed_to_its_new_mac(family: Family) {
     for address in [one, other] {
         stage.balancer.engine.set_neighbour(router(address), MacAddr(CLIENT_MAC));
     }
-    let (_, syn, _) = establish(&mut stage, CLIENT_PORT);
+    let (_, syn, _) = stage.establish(CLIENT_PORT);
     let mut says = answer(&syn, ACK, SERVER_ISN.wrapping_add(1), syn.seq.wrapping_add(1));
     says.payload = b"x".to_vec();
     let goes_to = |stage: &mut Stage| {
@@ -331,7 +320,7 @@ fn both_ends_hear_of_an_idle_sessions_end(family: Family) {
         let mut setup = Setup::of(family);
         setup.config = Config { conn_expire_tcp_rst: told, ..setup.config };
         let mut stage = Stage::new(&setup);
-        let (first, syn, _) = establish(&mut stage, CLIENT_PORT);
+        let (first, syn, _) = stage.establish(CLIENT_PORT);
         stage.pass(900_000 - 100);
         assert_eq!(stage.balancer.engine.session_count(), 1);
         stage.pass(1_000);

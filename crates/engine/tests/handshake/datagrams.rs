@@ -405,7 +405,14 @@ fn replay(kind: Kind, recording: &str) {
                 let next_hop = engine.next_hop(gateway).unwrap();
                 engine.set_neighbour(gateway, MacAddr([2, 0, 0, 0, 3, servers.len() as u8]));
                 let weight = weight.parse().unwrap();
-                let spec = RealServerSpec { address: address.into(), forwarding, weight, next_hop };
+                let spec = RealServerSpec {
+                    address: address.into(),
+                    forwarding,
+                    weight,
+                    upper_threshold: 0,
+                    lower_threshold: 0,
+                    next_hop,
+                };
                 engine.add_server(0, spec).unwrap();
                 servers.push((address, spec));
             }

@@ -4,10 +4,14 @@
 mod change;
 mod datagrams;
 mod early;
+mod health;
 mod limits;
 mod options;
+mod persistence;
 mod servers;
 mod shared;
+mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
+mod thresholds;
 mod toggle;

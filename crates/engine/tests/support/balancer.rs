@@ -5,7 +5,7 @@ use std::rc::Rc;
 use seawall_engine::scheduler::{Flags, Kind};
 use seawall_engine::{
     Config, Desired, Engine, Epoch, Forwarding, Gateway, Interface, Introduction, LocalPool,
-    RealServerSpec, Request, Secrets, ServiceSpec, SharedEpoch, StoreLimits, Timeouts,
+    Persistence, RealServerSpec, Request, Secrets, ServiceSpec, SharedEpoch, StoreLimits, Timeouts,
 };
 use seawall_fastpath::cookie::EPOCH_MS;
 use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey, switch};
@@ -58,6 +58,11 @@ pub(crate) struct Setup {
     /// Services on ports one after the other, with the same real servers.
     pub(crate) services: u16,
     pub(crate) servers: u32,
+    pub(crate) persistence: Option<Persistence>,
+    /// The one service has port 0.
+    pub(crate) any_port: bool,
+    /// The upper and lower threshold of each real server.
+    pub(crate) thresholds: (u32, u32),
     pub(crate) sessions: u32,
     pub(crate) ports: (u16, u16),
     /// Whether the MACs of the real servers are known from the start.
@@ -92,6 +97,9 @@ impl Default for Setup {
             one_armed: false,
             services: 1,
             servers: 2,
+            persistence: None,
+            any_port: false,
+            thresholds: (0, 0),
             sessions: 64,
             ports: (5000, 65_535),
             resolved: true,
@@ -102,6 +110,7 @@ impl Default for Setup {
                 switches: switch::SACK | switch::TIMESTAMP | reuse,
                 ack_storm_threshold: 10,
                 expire_nodest_conn: false,
+                expire_quiescent_template: false,
                 // Off, so that scripts may end in silence.
                 conn_expire_tcp_rst: false,
                 init_mss: 1452,
@@ -161,16 +170,21 @@ impl Setup {
             port_min: self.ports.0,
             port_max: self.ports.1,
         };
+        let server_port = if self.any_port { 0 } else { SERVER_PORT };
         let real_servers = (0..self.servers).map(|server| RealServerSpec {
-            address: Endpoint { address: self.family.server(server).into(), port: SERVER_PORT },
+            address: Endpoint { address: self.family.server(server).into(), port: server_port },
             forwarding: self.forwarding,
             weight: 1,
+            upper_threshold: self.thresholds.0,
+            lower_threshold: self.thresholds.1,
             next_hop: 0,
         });
         let (vip, first_port) = self.family.vip();
+        let port = |number| if self.any_port { 0 } else { first_port + number };
         let services = (0..self.services).map(|number| ServiceSpec {
             transport: self.transport,
-            address: Endpoint { address: vip.into(), port: first_port + number },
+            address: Endpoint { address: vip.into(), port: port(number) },
+            persistence: self.persistence,
             scheduler: self.scheduler,
             scheduler_flags: Flags::default(),
             synproxy: self.synproxy,
@@ -266,6 +280,12 @@ impl Balancer {
         self.tables.services.borrow_mut().remove(&key);
     }
 
+    /// Takes the service of port 0 from XDP.
+    pub(crate) fn forget_any_port(&mut self) {
+        let vip = self.setup.family.vip().0.into();
+        self.tables.services.borrow_mut().remove(&ServiceKey::any_tcp(vip));
+    }
+
     pub(crate) const fn now(&self) -> u64 {
         self.now
     }
@@ -315,6 +335,7 @@ impl Balancer {
             self.engine.handle_record(now, &record.header, &record.frame);
         }
         self.engine.handle_timeout(now);
+        self.engine.handle_statistics(now);
         self.engine.handle_heartbeat(now);
         if now >= self.next_epoch {
             let (epoch, ends) = match self.setup.shared {

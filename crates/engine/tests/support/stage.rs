@@ -6,7 +6,7 @@ use super::balancer::{
     Balancer, CLIENT_MAC, Framed, OUTSIDE, SERVER_PORT, Setup, interface_mac, server_mac,
 };
 use super::family::Family;
-use super::packet::{ACK, Opt, SYN, Segment};
+use super::packet::{ACK, Ip, Opt, RST, SYN, Segment};
 
 pub(crate) const CLIENT_ISN: u32 = 0xffff_fff0;
 pub(crate) const SERVER_ISN: u32 = 0x1234_5678;
@@ -47,7 +47,11 @@ pub(crate) struct Stage {
     pub(crate) balancer: Balancer,
     pub(crate) family: Family,
     inside: u32,
+    any_port: bool,
     start: u64,
+    asked: u16,
+    /// The client from now on.
+    pub(crate) from: Ip,
     /// The service that clients ask from now on.
     pub(crate) service: u16,
     pub(crate) to_client: Vec<Segment>,
@@ -60,7 +64,10 @@ impl Stage {
             balancer: Balancer::new(setup),
             family: setup.family,
             inside: setup.inside(),
+            any_port: setup.any_port,
             start: setup.now,
+            asked: 0,
+            from: setup.family.client(),
             service: 0,
             to_client: Vec::new(),
             to_servers: Vec::new(),
@@ -77,7 +84,7 @@ impl Stage {
             tos: 0,
             ident: 1,
             ttl: 64,
-            source: (self.family.client(), port),
+            source: (self.from, port),
             destination: (vip, first_port + self.service),
             seq,
             ack,
@@ -115,7 +122,7 @@ impl Stage {
                 assert_eq!(interface, self.inside);
                 let server = self.family.server_number(segment.destination.0);
                 assert_eq!(segment.destination_mac, server_mac(server));
-                assert_eq!(segment.destination.1, SERVER_PORT);
+                assert!(self.any_port || segment.destination.1 == SERVER_PORT);
                 self.to_servers.push(segment);
             }
         }
@@ -171,6 +178,30 @@ impl Stage {
     pub(crate) fn open(&mut self, port: u16, options: Vec<Opt>) -> (Segment, Segment) {
         let first = self.prove(port, options);
         (first, self.one_to_server())
+    }
+
+    /// An established connection of the client; its first segment, the SYN that its real server had,
+    /// and which that is.
+    #[track_caller]
+    pub(crate) fn establish(&mut self, port: u16) -> (Segment, Segment, u32) {
+        let (first, syn) = self.open(port, all_options());
+        self.server(&syn_ack(&syn, all_options()));
+        self.round();
+        self.to_servers.clear();
+        let server = self.family.server_number(syn.destination.0);
+        (first, syn, server)
+    }
+
+    /// A handshake of the client, from a port that it has not used, that it gives up at once; which
+    /// real server it would have had.
+    #[track_caller]
+    pub(crate) fn ask(&mut self) -> u32 {
+        self.asked += 1;
+        let (first, syn) = self.open(self.asked, all_options());
+        self.client(&Segment { flags: RST, ..first });
+        self.round();
+        self.to_servers.clear();
+        self.family.server_number(syn.destination.0)
     }
 
     /// The same, whatever comes of it.

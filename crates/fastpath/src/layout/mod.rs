@@ -9,6 +9,7 @@ mod record;
 mod service;
 mod settings;
 mod slot;
+mod template;
 
 pub use index::{
     Bucket, ENTRIES_PER_BUCKET, Entry, Filter, bucket_count, first_bucket, mark, second_bucket, tag,
@@ -21,9 +22,10 @@ pub use service::{
 };
 pub use settings::{COOKIE_KEYS, CookieKey, HEARTBEAT_LIMIT_MS, Settings, switch};
 pub use slot::{Ends, Flow, NO_SCALE, Scales, Slot, Word, flag};
+pub use template::Template;
 
 /// Version of all the layouts together.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Where [`name::PROGRAMS`] holds what.
 pub mod program {
@@ -59,6 +61,8 @@ pub mod name {
     pub const NEXT_HOPS: &str = "NEXT_HOPS";
     /// Array of one [`super::Settings`], mapped into user space.
     pub const SETTINGS: &str = "SETTINGS";
+    /// Array of [`super::Template`], mapped into user space; the program does not use it.
+    pub const TEMPLATES: &str = "TEMPLATES";
     /// Hash map of [`super::ServiceKey`] to [`super::ServiceEntry`].
     pub const SERVICES: &str = "SERVICES";
     /// Hash map of [`super::AddressKey`] to [`super::AddressEntry`].
@@ -87,6 +91,7 @@ mod tests {
         assert_eq!((size_of::<Bucket>(), align_of::<Bucket>()), (64, 64));
         assert_eq!(size_of::<Filter>(), 8);
         assert_eq!(size_of::<NextHop>(), 32);
+        assert_eq!(size_of::<Template>(), 40);
         assert_eq!(size_of::<ServiceKey>(), 24);
         assert_eq!(size_of::<ServiceEntry>(), 8);
         assert_eq!(size_of::<AddressKey>(), 16);

@@ -48,6 +48,14 @@ impl ServiceKey {
         };
         Self { address: endpoint.address, port: endpoint.port, protocol, spare: 0 }
     }
+
+    /// The TCP service at `address` that takes all ports which have none of their own (IPVS: port
+    /// 0).
+    #[inline(always)]
+    #[must_use]
+    pub const fn any_tcp(address: Addr) -> Self {
+        Self::tcp(Endpoint { address, port: 0 })
+    }
 }
 
 /// A service, as far as XDP needs it.
@@ -80,6 +88,9 @@ impl ServiceEntry {
 
     /// First segments to its real servers get a TOA option (SPEC C7): clients leave room for it.
     pub const TOA: u32 = 1 << 11;
+    /// Without [`Self::USABLE`]: there are real servers that would take new connections if they did
+    /// not have as many as they may (IPVS: `IP_VS_DEST_F_OVERLOAD`).
+    pub const OVERLOADED: u32 = 1 << 7;
 
     /// Whether an ACK may bear a valid cookie.
     #[inline(always)]

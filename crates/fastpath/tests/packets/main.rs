@@ -7,6 +7,7 @@ mod support;
 const FAMILY: seawall_fastpath::family::Version = seawall_fastpath::family::Version::V4;
 
 mod accept;
+mod any_port;
 mod datagrams;
 mod desync;
 mod epoch;

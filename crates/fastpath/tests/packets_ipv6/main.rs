@@ -2,6 +2,8 @@
 
 #[path = "../packets/accept.rs"]
 mod accept;
+#[path = "../packets/any_port.rs"]
+mod any_port;
 #[path = "../packets/datagrams.rs"]
 mod datagrams;
 #[path = "../packets/desync.rs"]
