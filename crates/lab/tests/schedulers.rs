@@ -1,9 +1,10 @@
-//! The recordings of `crates/engine/tests/schedulers` against the kernel's own IPVS, Linux 6.1 in
-//! user-mode Linux, driven by the stock ipvsadm: each choice and each count is what it was when the
-//! recording was made.
+//! The recordings of `crates/engine/tests/schedulers` and `crates/engine/tests/persistence` against
+//! the kernel's own IPVS, Linux 6.1 in user-mode Linux, driven by the stock ipvsadm: each choice and
+//! each count is what it was when the recording was made.
 //!
 //! A recording is a script of events with what the kernel made of them behind `->`: after a `syn`
-//! the real server that it chose, and that one's active and inactive connections. To make or renew
+//! the real server that it chose, and that one's active and inactive connections and, of
+//! `persistence`, its templates. To make or renew
 //! recordings write the events (`Recorder::event` has them all) and run this test with
 //! `SEAWALL_RECORD=1`.
 
@@ -17,7 +18,8 @@ use seawall_lab::uml::{IPVS, Uml};
 use seawall_lab::{Namespace, require};
 use socket2::{Domain, Protocol, Socket, Type};
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests/schedulers");
+const SCHEDULERS: &str = "schedulers";
+const PERSISTENCE: &str = "persistence";
 /// Before a line of a recording, in what user-mode Linux prints.
 const MARK: &str = "recorded ";
 const LIMIT: Duration = Duration::from_secs(300);
@@ -36,8 +38,11 @@ const NETWORK: &str = "link add nowhere type dummy\nlink set nowhere up arp off\
     addr add 192.168.7.254/24 dev nowhere\nroute add default dev nowhere\n\
     addr add 2001:db8:7::fffe/64 dev nowhere nodad\nroute add ::/0 dev nowhere\n";
 
-fn scripts() -> Vec<PathBuf> {
-    let files = std::fs::read_dir(FOLDER).unwrap().map(|file| file.unwrap().path());
+/// Those of one of the folders.
+fn scripts(folder: &str) -> Vec<PathBuf> {
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests");
+    let files =
+        std::fs::read_dir(Path::new(tests).join(folder)).unwrap().map(|file| file.unwrap().path());
     let mut scripts: Vec<_> =
         files.filter(|path| path.extension().is_some_and(|name| name == "txt")).collect();
     scripts.sort();
@@ -46,6 +51,16 @@ fn scripts() -> Vec<PathBuf> {
 
 #[test]
 fn recordings_are_what_linux_6_1_does() {
+    compare_all(SCHEDULERS, "in_user_mode_linux");
+}
+
+#[test]
+fn recordings_of_persistence_are_what_linux_6_1_does() {
+    compare_all(PERSISTENCE, "persistence_in_user_mode_linux");
+}
+
+/// Runs the scripts of `folder`, by the test `inside`.
+fn compare_all(folder: &str, inside: &str) {
     let uml = match Uml::find() {
         Ok(uml) => uml.with(&IPVS),
         Err(missing) => return require::missing(missing),
@@ -57,10 +72,10 @@ fn recordings_are_what_linux_6_1_does() {
         return;
     }
     let program = std::env::current_exe().unwrap();
-    let arguments = ["in_user_mode_linux", "--exact", "--ignored", "--nocapture"];
+    let arguments = [inside, "--exact", "--ignored", "--nocapture"];
     let outcome = uml.run(&program, &arguments, LIMIT).unwrap();
     assert_eq!(outcome.status, Some(0), "{}", outcome.output);
-    for path in scripts() {
+    for path in scripts(folder) {
         let mark = format!("{MARK}{}: ", path.file_stem().unwrap().display());
         let lines = outcome.output.lines().filter_map(|line| line.trim_end().strip_prefix(&mark));
         let recording: String = lines.map(|line| format!("{line}\n")).collect();
@@ -83,16 +98,28 @@ fn compare(path: &Path, recorded: &str, now: &str) {
 #[test]
 #[ignore = "runs in user-mode Linux, started by `recordings_are_what_linux_6_1_does`"]
 fn in_user_mode_linux() {
+    record(SCHEDULERS);
+}
+
+#[test]
+#[ignore = "runs in user-mode Linux, started by `recordings_of_persistence_are_what_linux_6_1_does`"]
+fn persistence_in_user_mode_linux() {
+    record(PERSISTENCE);
+}
+
+fn record(folder: &str) {
     // The kernel's messages would land in the middle of lines.
     std::fs::write("/proc/sys/kernel/printk", "1").unwrap();
     // The test's name stands on this line.
     println!();
-    for path in scripts() {
+    for path in scripts(folder) {
         let name = path.file_stem().unwrap().display();
         let script = std::fs::read_to_string(&path).unwrap();
         // One for each, so that no connection of another is met.
         let namespace = Namespace::new("recorder").unwrap();
-        let recording = namespace.run(|| Recorder::default().run(&script));
+        let templates = folder == PERSISTENCE;
+        let recording =
+            namespace.run(|| Recorder { templates, ..Recorder::default() }.run(&script));
         for line in recording.lines() {
             println!("{MARK}{name}: {line}");
         }
@@ -105,6 +132,8 @@ struct Recorder {
     /// The service as ipvsadm takes it: `-t VIP:PORT` or `-f MARK`.
     service: [String; 2],
     mark: u32,
+    /// Templates are recorded too.
+    templates: bool,
     recording: String,
 }
 
@@ -139,6 +168,26 @@ impl Recorder {
                     self.ipvsadm("-E", &["-s", scheduler, "-b", flag]);
                 }
             }
+            ["persistent-service", address, scheduler, seconds, ref mask @ ..] => {
+                self.mark = 0;
+                self.service = ["-t".to_owned(), address.to_owned()];
+                let mask: Vec<_> = mask.iter().flat_map(|mask| ["-M", mask]).collect();
+                self.ipvsadm("-A", &[&["-s", scheduler, "-p", seconds], &mask[..]].concat());
+            }
+            ["thresholds", address, weight, upper, lower] => {
+                let thresholds = ["-x", upper, "-y", lower];
+                let server = ["-r", address, "-g", "-w", weight];
+                self.ipvsadm("-e", &[&server[..], &thresholds].concat());
+            }
+            ["remove", address] => self.ipvsadm("-d", &["-r", address]),
+            ["quiescent", on] => {
+                std::fs::write("/proc/sys/net/ipv4/vs/expire_quiescent_template", on).unwrap();
+            }
+            ["server", address, weight, upper, lower] => {
+                let thresholds = ["-x", upper, "-y", lower];
+                let server = ["-r", address, "-g", "-w", weight];
+                self.ipvsadm("-a", &[&server[..], &thresholds].concat());
+            }
             ["server", address, weight] => self.ipvsadm("-a", &["-r", address, "-g", "-w", weight]),
             ["server", address, weight, upper] => {
                 self.ipvsadm("-a", &["-r", address, "-g", "-w", weight, "-x", upper]);
@@ -160,6 +209,9 @@ impl Recorder {
                 match chosen {
                     Some((_, (address, active, inactive))) => {
                         self.recording.push_str(&format!(" -> {address} {active} {inactive}"));
+                        if self.templates {
+                            self.recording.push_str(&format!(" {}", templates(*address)));
+                        }
                     }
                     None => self.recording.push_str(" -> none"),
                 }
@@ -232,6 +284,17 @@ fn counts() -> Vec<Counts> {
         (address, row[3].parse().unwrap(), row[4].parse().unwrap())
     });
     counts.collect()
+}
+
+/// How many templates name a real server: those connections whose client has no port.
+fn templates(server: IpAddr) -> usize {
+    let table = std::fs::read_to_string("/proc/thread-self/net/ip_vs_conn").unwrap();
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let address = |text: &str| match u32::from_str_radix(text, 16) {
+        Ok(v4) => IpAddr::from(v4.to_be_bytes()),
+        Err(_) => text.parse().unwrap(),
+    };
+    rows.filter(|row| row[2] == "0000" && address(row[5]) == server).count()
 }
 
 fn tool<'a>(name: &str, arguments: impl Iterator<Item = &'a str>) {
