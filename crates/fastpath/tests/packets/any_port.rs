@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use seawall_fastpath::cell::Cell64;
 use seawall_fastpath::layout::{
-    AddressEntry, AddressKey, Bucket, InterfaceEntry, NextHop, RecordHeader, RecordKind,
+    AddressEntry, AddressKey, Bucket, Filter, InterfaceEntry, NextHop, RecordHeader, RecordKind,
     ServiceEntry, ServiceKey, Settings, Slot, switch,
 };
 use seawall_fastpath::native::{Buffer, NativeTables};
@@ -93,6 +93,10 @@ struct Asked<'a>(&'a NativeTables, Cell<u32>);
 impl Sessions for Asked<'_> {
     fn bucket(&self, index: u32) -> Option<&Bucket> {
         self.0.bucket(index)
+    }
+
+    fn filter(&self, word: u32) -> Option<&Filter> {
+        self.0.filter(word)
     }
 
     fn slot(&self, index: u32) -> Option<&Slot> {
