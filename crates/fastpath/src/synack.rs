@@ -74,6 +74,8 @@ pub fn answer<V: Family, F: Frame>(
     // Its first segments must fit with the option that they get on the way (LVS:
     // `fullnat_mss_adjust_entry`).
     let mss = if service.has(ServiceEntry::TOA) { mss - V::TOA_LEN as u32 } else { mss };
+    // The verifier would walk what follows once for each of the ways to get here.
+    let mss = frame.opaque(mss as usize) as u32 & 0xffff;
     let segment = Segment {
         link: packet.link.reversed(),
         tuple: Tuple { source: packet.tuple.destination, destination: packet.tuple.source },

@@ -73,17 +73,27 @@ pub fn find<'a, T: Sessions>(
     hash: u64,
 ) -> Option<Hit<'a>> {
     let mask = settings.bucket_mask.load();
-    let first = first_bucket(hash, mask);
+    let stash = mask.wrapping_add(1);
+    let first = filtered(tables, first_bucket(hash, mask), stash, hash)?;
     if let Some(hit) = find_in(tables, first, transport, tuple, hash) {
         return Some(hit);
     }
-    if let Some(hit) = find_in(tables, second_bucket(hash, mask), transport, tuple, hash) {
+    let second = filtered(tables, second_bucket(hash, mask), stash, hash)?;
+    if let Some(hit) = find_in(tables, second, transport, tuple, hash) {
         return Some(hit);
     }
     if settings.stashed.load() != 0 {
-        return find_in(tables, mask.wrapping_add(1), transport, tuple, hash);
+        return find_in(tables, stash, transport, tuple, hash);
     }
     None
+}
+
+/// `bucket`, or, if the filter rules out that a tuple of this `hash` is in it, the stash, which is
+/// at hand: chosen without a branch, of which the verifier would walk both ways on.
+#[inline(always)]
+fn filtered<T: Sessions>(tables: &T, bucket: u32, stash: u32, hash: u64) -> Option<u32> {
+    let held = tables.filter(Filter::word(bucket))?.held(bucket, tag(hash));
+    Some(stash ^ (bucket ^ stash).wrapping_mul(held))
 }
 
 #[inline(always)]
@@ -95,9 +105,6 @@ fn find_in<'a, T: Sessions>(
     hash: u64,
 ) -> Option<Hit<'a>> {
     let wanted = tag(hash);
-    if !tables.filter(Filter::word(bucket))?.may_hold(bucket, wanted) {
-        return None;
-    }
     let bucket = tables.bucket(bucket)?;
     let mut at = 0;
     while at < ENTRIES_PER_BUCKET {

@@ -9,12 +9,6 @@
 //! stay in a core's cache: a bit of it is set while an entry of the bucket has a tag of that
 //! [`mark`], and a bucket is read only if the bit of the wanted tag is set. Whoever puts an entry
 //! into a bucket sets its bit first; whoever takes one out clears the bit afterwards.
-//!
-//! Most segments of a flood belong to no session, and a bucket that nobody has touched lately is a
-//! miss in every cache and in the TLB. So there is a [`Filter`], a byte a bucket, small enough to
-//! stay in a core's cache: a bit of it is set exactly while an entry of the bucket has the
-//! [`mark`] of that bit, and a bucket is read only if the bit of the wanted tag is set. Whoever
-//! puts an entry into a bucket sets its bit first; whoever takes one out clears the bit after it.
 
 use crate::cell::Cell64;
 use crate::state::Direction;
@@ -61,10 +55,10 @@ impl Filter {
         bucket / BUCKETS_PER_WORD
     }
 
-    /// Whether an entry with `tag` may be in `bucket`, which is one of this word's.
+    /// 1 if an entry with `tag` may be in `bucket`, which is one of this word's; 0 if not.
     #[inline(always)]
-    pub fn may_hold(&self, bucket: u32, tag: u32) -> bool {
-        self.0.load() & (mark(tag) as u64) << Self::shift(bucket) != 0
+    pub fn held(&self, bucket: u32, tag: u32) -> u32 {
+        (self.0.load() >> Self::shift(bucket) >> (tag & 7)) as u32 & 1
     }
 
     /// The marks of `bucket`, which is one of this word's.
@@ -166,7 +160,7 @@ mod tests {
         filter.set_marks(17, mark(5));
         filter.set_marks(18, mark(0) | mark(7));
         let held = (16..24).flat_map(|bucket| (0..8).map(move |tag| (bucket, tag)));
-        let held: Vec<_> = held.filter(|(bucket, tag)| filter.may_hold(*bucket, *tag)).collect();
+        let held: Vec<_> = held.filter(|(bucket, tag)| filter.held(*bucket, *tag) == 1).collect();
         assert_eq!(held, [(17, 5), (18, 0), (18, 7)]);
         filter.set_marks(17, 0);
         assert_eq!((filter.marks(17), filter.marks(18)), (0, mark(0) | mark(7)));
