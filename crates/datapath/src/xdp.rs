@@ -283,7 +283,7 @@ impl Xdp {
     /// # Errors
     ///
     /// [`Error::Mmap`] for want of address space, [`Error::Object`] on a mismatch of builds; so
-    /// for all five arrays.
+    /// for all six arrays.
     pub fn slots(&self) -> Result<MappedArray<Slot>, Error> {
         MappedArray::new(name::SLOTS, &self.slots)
     }
