@@ -62,7 +62,8 @@ fn vary(frame: &mut Packet, field: &Field, draw: u32, sent: u64) -> Option<()> {
     add(frame, field.sums[1], value)
 }
 
-/// Adds a field that was 0 to the checksum at `offset` (RFC 1624).
+/// Adds a field that was 0 to the checksum at `offset` (RFC 1624). Never 0, which in UDP means that
+/// there is none (RFC 768): the other zero of ones' complement is as right everywhere.
 #[inline(always)]
 fn add(frame: &mut Packet, offset: u32, value: u32) -> Option<()> {
     if offset == 0 {
@@ -72,6 +73,8 @@ fn add(frame: &mut Packet, offset: u32, value: u32) -> Option<()> {
     let sum = (!bytes.u16(0) as u32) + (value >> 16) + (value & 0xffff);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
+    // Without a branch: 0xffff becomes 0.
+    let sum = sum + (sum + 1 >> 16);
     bytes.set_u16(0, !(sum as u16));
     Some(())
 }
