@@ -82,6 +82,10 @@ fn the_stash_is_searched_only_while_something_is_in_it() {
     let session = numbered(1);
     hidden(&world, 1, &session);
     let place = place(&world, &session);
+    // Where the filter rules a bucket out, the stash is read in its place.
+    for bucket in [place.first, place.second] {
+        assert!(world.put(bucket, Entry { tag: place.tag, slot: 2, ..ENTRY }));
+    }
     assert!(world.put(place.stash, Entry { tag: place.tag, ..ENTRY }));
     assert!(!found(&world, &session));
     world.tables.memory.settings().stashed.store(1);
