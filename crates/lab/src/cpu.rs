@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, Pid, sched_setaffinity};
@@ -74,8 +75,8 @@ pub fn pin(pid: u32, cpu: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
     for thread in tasks(pid)? {
-        let thread = i32::try_from(thread).ok().and_then(Pid::from_raw);
-        sched_setaffinity(thread, &set)?;
+        let id = i32::try_from(thread).ok().and_then(Pid::from_raw);
+        unless_ended(sched_setaffinity(id, &set).map_err(io::Error::from))?;
     }
     Ok(())
 }
@@ -88,8 +89,8 @@ pub fn pin(pid: u32, cpu: usize) -> io::Result<()> {
 /// When there is no such process.
 pub fn prefer(pid: u32) -> io::Result<()> {
     for thread in tasks(pid)? {
-        let thread = i32::try_from(thread).ok().and_then(Pid::from_raw);
-        setpriority_process(thread, PREFERRED)?;
+        let id = i32::try_from(thread).ok().and_then(Pid::from_raw);
+        unless_ended(setpriority_process(id, PREFERRED).map_err(io::Error::from))?;
     }
     Ok(())
 }
@@ -102,11 +103,27 @@ pub fn prefer(pid: u32) -> io::Result<()> {
 pub fn time(pid: u32) -> io::Result<Duration> {
     let mut total = Duration::ZERO;
     for thread in tasks(pid)? {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat"))?;
+        let path = format!("/proc/{pid}/task/{thread}/schedstat");
+        let Some(text) = unless_ended(std::fs::read_to_string(path))? else { continue };
         let nanos = text.split_whitespace().next().and_then(|word| word.parse().ok());
         total += nanos.map(Duration::from_nanos).ok_or(io::ErrorKind::InvalidData)?;
     }
     Ok(total)
+}
+
+/// What was asked of a thread that was listed a moment ago; none when it has ended since, which
+/// `/proc` says by ENOENT when a file is opened, and by ESRCH when it is read, as system calls do.
+fn unless_ended<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn tasks(pid: u32) -> io::Result<Vec<u32>> {
@@ -153,7 +170,9 @@ impl Ticks {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ticks, napi_threads, time};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::{Ticks, napi_threads, pin, prefer, time};
 
     #[test]
     fn ticks_of_a_processor() {
@@ -172,5 +191,26 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(!napi_threads().unwrap().contains(&pid));
+    }
+
+    #[test]
+    fn threads_may_end_while_their_time_is_read() {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::thread::spawn(|| ()).join().unwrap();
+                }
+            });
+            let result = (0..2_000).try_for_each(|_| time(std::process::id()).map(drop));
+            done.store(true, Ordering::Relaxed);
+            result.unwrap();
+        });
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        let gone = ended.id();
+        ended.wait().unwrap();
+        assert!(time(gone).is_err());
+        assert!(pin(gone, 0).is_err());
+        assert!(prefer(gone).is_err());
     }
 }
