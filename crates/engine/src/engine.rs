@@ -523,6 +523,13 @@ impl<M: Memory> Engine<M> {
         free.ok_or(Counter::PortsExhausted)
     }
 
+    /// A session between these ends no longer has its local port.
+    pub(crate) fn port_freed(&mut self, transport: Transport, ends: &Ends) {
+        for pool in &mut self.pools {
+            pool.port_freed(transport, ends.real, ends.local);
+        }
+    }
+
     /// Our ISN towards a real server: a clock of 4 microseconds plus a keyed hash of the tuple,
     /// so that it only grows for a tuple (RFC 6528, section 3).
     pub(crate) fn isn(&self, tuple: &Tuple, now: u64) -> SeqNumber {
@@ -590,11 +597,9 @@ impl<M: Memory> Engine<M> {
         if self.sessions.get(index as usize).is_none_or(|live| live.counted == Counted::Not) {
             return;
         }
-        for pool in &mut self.pools {
-            pool.port_freed();
-        }
         let Some(slot) = self.table.slot(index) else { return };
         let ends = slot.ends();
+        self.port_freed(slot.state().transport(), &ends);
         self.table.remove(&ends.inbound(), index, Direction::Inbound);
         self.table.remove(&ends.outbound(), index, Direction::Outbound);
         self.fold(index);

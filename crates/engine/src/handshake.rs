@@ -520,6 +520,7 @@ impl<M: Memory> Engine<M> {
                 slot.ts_in.store(handshake.syn_value.wrapping_sub(client.value));
             }
         }
+        self.port_freed(Transport::Tcp, &old);
         self.send_syn(index);
         self.await_answer(now, index, SYN_TIMEOUT_MS);
         true

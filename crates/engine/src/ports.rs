@@ -1,6 +1,6 @@
 //! Local addresses and ports for FULLNAT (SPEC C6).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, VecDeque};
 
 use seawall_fastpath::family::Version;
 use seawall_fastpath::{Endpoint, Transport};
@@ -10,27 +10,71 @@ use crate::desired::LocalPool;
 /// Ports tried for one connection over all addresses (LVS: `fullnat_lport_tries`).
 pub(crate) const MAX_TRIES: u32 = 10_000;
 
+/// Ports that are noted while they are short towards a real server. When so many are free, or half
+/// of all, they are short no longer, and the searches that find nothing cost a few look-ups a port.
+const MAX_FREED: usize = 1_024;
+
 /// A pool and where its next search starts.
 #[derive(Debug)]
 pub(crate) struct Ports {
     pool: LocalPool,
     next_address: usize,
     next_port: Vec<u32>,
-    /// Real servers towards which nothing was free since the last port was: no search is made
-    /// for them, or whoever can open sessions could make each cost [`MAX_TRIES`] look-ups. At
-    /// most two for each real server.
-    exhausted: HashSet<(Transport, Endpoint)>,
+    /// Real servers towards which a search found nothing. At most two for each real server that has
+    /// sessions, with [`MAX_FREED`] ports (24 KiB) each.
+    short: HashMap<(Transport, Endpoint), Shortage>,
+}
+
+/// Searches towards a real server have found nothing since one last did.
+#[derive(Debug, Default)]
+struct Shortage {
+    /// Ports that they have tried. When it is all of them no further search is made, or whoever can
+    /// open sessions could make each cost [`MAX_TRIES`] look-ups: only what is freed is given.
+    tried: u32,
+    /// What sessions have given back, longest ago first.
+    freed: VecDeque<Endpoint>,
 }
 
 impl Ports {
     pub(crate) fn new(pool: LocalPool) -> Self {
         let next_port = vec![0; pool.addresses.len()];
-        Self { pool, next_address: 0, next_port, exhausted: HashSet::new() }
+        Self { pool, next_address: 0, next_port, short: HashMap::new() }
     }
 
-    /// A session has ended; its port may be one of these.
-    pub(crate) fn port_freed(&mut self) {
-        self.exhausted.clear();
+    /// A session towards `real` has given back `local`, which may be one of these.
+    pub(crate) fn port_freed(&mut self, transport: Transport, real: Endpoint, local: Endpoint) {
+        let Some(shortage) = self.short.get_mut(&(transport, real)) else { return };
+        let LocalPool { addresses, port_min, port_max } = &self.pool;
+        if !addresses.contains(&local.address) || !(*port_min..=*port_max).contains(&local.port) {
+            return;
+        }
+        shortage.freed.push_back(local);
+        let freed = shortage.freed.len();
+        if freed >= MAX_FREED || freed as u32 * 2 >= self.all(real) {
+            self.short.remove(&(transport, real));
+        }
+    }
+
+    /// Whether most ports towards `real` are taken.
+    pub(crate) fn is_short(&self, transport: Transport, real: Endpoint) -> bool {
+        let shortage = self.short.get(&(transport, real));
+        shortage.is_some_and(|shortage| shortage.tried >= self.all(real))
+    }
+
+    /// How many ports sessions towards `real` can have.
+    fn all(&self, real: Endpoint) -> u32 {
+        self.addresses_for(real) * self.ports()
+    }
+
+    fn addresses_for(&self, real: Endpoint) -> u32 {
+        let family = Version::of(real.address);
+        let own = self.pool.addresses.iter().filter(|own| Version::of(**own) == family);
+        own.count() as u32
+    }
+
+    /// Ports of each address.
+    fn ports(&self) -> u32 {
+        u32::from(self.pool.port_max) + 1 - u32::from(self.pool.port_min)
     }
 
     /// The next endpoint towards `real` that `is_free` for `transport`, each of which has all ports to
@@ -43,15 +87,16 @@ impl Ports {
         real: Endpoint,
         is_free: impl Fn(Endpoint) -> bool,
     ) -> Option<Endpoint> {
-        if self.exhausted.contains(&(transport, real)) {
-            return None;
+        let (of_family, ports, all) = (self.addresses_for(real), self.ports(), self.all(real));
+        if let Some(shortage) = self.short.get_mut(&(transport, real))
+            && shortage.tried >= all
+        {
+            // Another pool may have the same address.
+            return std::iter::from_fn(|| shortage.freed.pop_front()).find(|local| is_free(*local));
         }
         let count = self.pool.addresses.len();
         let family = Version::of(real.address);
-        let of_family = self.pool.addresses.iter().filter(|own| Version::of(**own) == family);
-        let of_family = of_family.count().max(1) as u32;
-        let ports = u32::from(self.pool.port_max) + 1 - u32::from(self.pool.port_min);
-        let tries = MAX_TRIES.div_ceil(of_family).min(ports);
+        let tries = MAX_TRIES.div_ceil(of_family.max(1)).min(ports);
         for _ in 0..count {
             let at = self.next_address % count;
             self.next_address = at + 1;
@@ -65,11 +110,13 @@ impl Ports {
                 *next = (*next + 1) % ports;
                 let endpoint = Endpoint { address, port };
                 if is_free(endpoint) {
+                    self.short.remove(&(transport, real));
                     return Some(endpoint);
                 }
             }
         }
-        self.exhausted.insert((transport, real));
+        let shortage = self.short.entry((transport, real)).or_default();
+        shortage.tried = shortage.tried.saturating_add(tries * of_family);
         None
     }
 }
@@ -105,11 +152,49 @@ mod tests {
         taken.remove(&freed);
         assert_eq!(ports.allocate(Transport::Tcp, real, |_| panic!("searched again")), None);
         assert!(ports.allocate(Transport::Udp, real, |_| true).is_some(), "ports of its own");
-        ports.port_freed();
-        assert_eq!(
-            ports.allocate(Transport::Tcp, real, |endpoint| !taken.contains(&endpoint)),
-            Some(freed)
-        );
+        for (transport, real, local) in [
+            (Transport::Udp, real, freed),
+            (Transport::Tcp, Endpoint { port: 81, ..real }, freed),
+            (Transport::Tcp, real, Endpoint { port: 5000, ..freed }),
+            (Transport::Tcp, real, Endpoint { address: Addr::v4(9), ..freed }),
+        ] {
+            ports.port_freed(transport, real, local);
+        }
+        assert_eq!(ports.allocate(Transport::Tcp, real, |_| panic!("searched again")), None);
+        ports.port_freed(Transport::Tcp, real, freed);
+        assert!(ports.is_short(Transport::Tcp, real));
+        assert_eq!(ports.allocate(Transport::Tcp, real, |at| at == freed), Some(freed));
+        assert_eq!(ports.allocate(Transport::Tcp, real, |_| panic!("searched again")), None);
+        for endpoint in taken.into_iter().take(9) {
+            assert!(ports.is_short(Transport::Tcp, real), "until half are free");
+            ports.port_freed(Transport::Tcp, real, endpoint);
+        }
+        assert!(!ports.is_short(Transport::Tcp, real));
+        assert!(ports.short.is_empty(), "nothing is left of it");
+    }
+
+    /// Where the ports of a search are taken, the next search begins behind them.
+    #[test]
+    fn a_search_that_finds_nothing_ends_the_searches_only_when_all_were_tried() {
+        let mut ports = ports(2, 10_000, 29_999);
+        let free = |endpoint: Endpoint| endpoint.port == 29_999;
+        for search in 1..4 {
+            assert_eq!(ports.allocate(Transport::Tcp, REAL, free), None, "{search}");
+            assert!(!ports.is_short(Transport::Tcp, REAL));
+        }
+        assert!(ports.allocate(Transport::Tcp, REAL, free).is_some());
+        assert!(ports.short.is_empty());
+        for search in 1..5 {
+            assert_eq!(ports.allocate(Transport::Tcp, REAL, |_| false), None);
+            assert_eq!(ports.is_short(Transport::Tcp, REAL), search == 4, "{search}");
+        }
+        for number in 0..1_023 {
+            let local = Endpoint { address: Addr::v4(1), port: 10_000 + number };
+            ports.port_freed(Transport::Tcp, REAL, local);
+        }
+        assert!(ports.is_short(Transport::Tcp, REAL));
+        ports.port_freed(Transport::Tcp, REAL, Endpoint { address: Addr::v4(2), port: 10_000 });
+        assert!(!ports.is_short(Transport::Tcp, REAL));
     }
 
     /// SPEC, "Interface": a pool may mix families, and a session takes what leads to its server.

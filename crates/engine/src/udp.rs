@@ -12,8 +12,9 @@
 //! more are refused and counted, nothing is evicted, and TCP always finds room. While more than
 //! half of the unconfirmed share is taken, an unconfirmed session ends after [`PRESSED_MS`] without
 //! a datagram (as IPVS's `drop_entry` defence ends entries early), so that the share is free again
-//! that soon after a flood, and confirmed sessions go on all the while. As in IPVS a session counts
-//! as inactive all its life, and its timeout starts anew with each datagram of either side.
+//! that soon after a flood, and confirmed sessions go on all the while. So does one towards a real
+//! server towards which local ports have run out, until half of them are free. As in IPVS a session
+//! counts as inactive all its life, and its timeout starts anew with each datagram of either side.
 //!
 //! # One-packet scheduling
 //!
@@ -35,6 +36,7 @@ use crate::counters::Counter;
 use crate::engine::{Engine, Opening};
 use crate::next_hops::Sender;
 use crate::outbox::MAX_FRAME;
+use crate::ports::Ports;
 use crate::send::buffer;
 use crate::table::Found;
 
@@ -158,11 +160,19 @@ impl<M: Memory> Engine<M> {
         self.udp < sessions / SHARE && self.unconfirmed_udp < sessions / UNCONFIRMED_SHARE
     }
 
-    /// When a session ends early because too many are unconfirmed; `u64::MAX` if it does not.
+    /// When a session ends early because too many are unconfirmed, of all or of those that can have a
+    /// port towards its real server; `u64::MAX` if it does not.
     pub(crate) fn pressed_deadline(&self, index: u32) -> u64 {
-        let pressed = self.unconfirmed_udp > self.sessions.len() as u32 / UNCONFIRMED_SHARE / 2;
-        let slot = self.table.slot(index).filter(|_| pressed && self.is_unconfirmed_udp(index));
-        slot.map_or(u64::MAX, |slot| slot.last_seen() + PRESSED_MS)
+        let Some(slot) = self.table.slot(index).filter(|_| self.is_unconfirmed_udp(index)) else {
+            return u64::MAX;
+        };
+        let many = self.unconfirmed_udp > self.sessions.len() as u32 / UNCONFIRMED_SHARE / 2;
+        let is_short = |pool: &Ports| pool.is_short(Transport::Udp, slot.ends().real);
+        if many || self.pools.iter().any(is_short) {
+            slot.last_seen() + PRESSED_MS
+        } else {
+            u64::MAX
+        }
     }
 
     /// When a session must be looked at again, however late it expires.

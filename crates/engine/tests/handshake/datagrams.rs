@@ -21,6 +21,7 @@ in_each_family! {
     unconfirmed_flows_have_a_share_and_end_early_when_it_is_taken,
     confirmed_flows_have_a_share_too,
     local_ports_are_each_protocols_own,
+    ports_that_nobody_answers_for_are_soon_free_again,
     two_services_of_one_real_server_conflict_under_nat,
     a_removed_real_server_ends_what_is_not_confirmed,
     one_datagram_one_choice_and_every_answer_comes_back,
@@ -284,6 +285,33 @@ fn local_ports_are_each_protocols_own(family: Family) {
         .collect();
     assert_eq!(ports, [Some(5000), Some(5001), None]);
     assert_eq!(talk.count(Counter::PortsExhausted), 1);
+}
+
+/// A flood from nowhere that takes all ports towards a real server has them for seconds, however much
+/// room there is for sessions; who has been confirmed keeps its own.
+fn ports_that_nobody_answers_for_are_soon_free_again(family: Family) {
+    let ports = (5000, 5015);
+    let mut talk = Talk::new(Setup { ports, servers: 1, sessions: 1_023, ..Setup::of(family) });
+    let kept = talk.client(1_000);
+    let question = talk.converse(kept);
+    for number in 0..15 {
+        assert!(talk.ask(talk.client(number)).is_some());
+    }
+    assert_eq!(talk.ask(talk.client(15)), None);
+    talk.pass(11_000);
+    assert_eq!(talk.count(Counter::ExpiredUnconfirmed), 8, "as many as half may stay");
+    let ports: HashSet<_> = (20..28)
+        .map(|number| talk.ask(talk.client(number)).expect("free again").source.1)
+        .collect();
+    assert_eq!(ports.len(), 8);
+    assert_eq!(talk.ask(kept), Some(question));
+    assert_eq!(talk.ask(talk.client(28)), None);
+    assert_eq!(talk.count(Counter::PortsExhausted), 2);
+    talk.pass(400_000);
+    talk.balancer.assert_empty();
+    for number in 0..16 {
+        assert!(talk.ask(talk.client(number)).is_some());
+    }
 }
 
 fn two_services_of_one_real_server_conflict_under_nat(family: Family) {
