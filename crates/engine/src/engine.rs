@@ -341,6 +341,9 @@ impl<M: Memory> Engine<M> {
                 self.handshake_timeout(now, session);
                 continue;
             }
+            // The hint may have been lost.
+            self.follow(session);
+            let Some(slot) = self.table.slot(session) else { continue };
             if flags & flag::NO_SERVER != 0 && self.ends_with_server(state) {
                 self.count(Counter::ExpiredNoServer);
                 self.reset_both(session);
@@ -626,16 +629,25 @@ impl<M: Memory> Engine<M> {
         }
     }
 
-    /// Follows a session into the state that its slot is in.
+    /// Follows a session into the state that its slot is in, and gives it that state's time.
     pub(crate) fn state_changed(&mut self, now: u64, index: u32) {
-        let Some(slot) = self.table.slot(index) else { return };
+        if let Some(state) = self.follow(index)
+            && self.preface(index).is_none()
+        {
+            self.wheel.arm(index, now + self.timeout(index, state));
+        }
+    }
+
+    /// Follows a session into the state that its slot is in, if that is one of a session that goes on.
+    fn follow(&mut self, index: u32) -> Option<TcpState> {
+        let slot = self.table.slot(index)?;
         let state = slot.state().state;
         let live = self.sessions.get(index as usize);
         if state == TcpState::None
             || state == TcpState::SynSent
             || live.is_none_or(|live| live.counted == Counted::Not)
         {
-            return;
+            return None;
         }
         if state == TcpState::Close && self.preface(index).is_some() {
             // Who is reset asks for no header. (An option costs nothing, and a reset to a late segment
@@ -648,9 +660,7 @@ impl<M: Memory> Engine<M> {
             self.assure_template(index);
         }
         self.count_in(index, state);
-        if self.preface(index).is_none() {
-            self.wheel.arm(index, now + self.timeout(index, state));
-        }
+        Some(state)
     }
 
     /// Whether a session in `state` may make room for a new one of the same tuple.

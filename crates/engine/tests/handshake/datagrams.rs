@@ -22,6 +22,7 @@ in_each_family! {
     confirmed_flows_have_a_share_too,
     local_ports_are_each_protocols_own,
     ports_that_nobody_answers_for_are_soon_free_again,
+    a_flow_whose_confirmation_was_not_told_is_confirmed_all_the_same,
     two_services_of_one_real_server_conflict_under_nat,
     a_removed_real_server_ends_what_is_not_confirmed,
     one_datagram_one_choice_and_every_answer_comes_back,
@@ -311,6 +312,24 @@ fn ports_that_nobody_answers_for_are_soon_free_again(family: Family) {
     talk.balancer.assert_empty();
     for number in 0..16 {
         assert!(talk.ask(talk.client(number)).is_some());
+    }
+}
+
+/// What XDP says of a state is a hint, which a full ring loses.
+fn a_flow_whose_confirmation_was_not_told_is_confirmed_all_the_same(family: Family) {
+    let mut talk = Talk::new(Setup { sessions: 63, ..Setup::of(family) });
+    for number in 0..16 {
+        let client = talk.client(number);
+        let question = talk.ask(client).expect("sent on");
+        talk.answer(&question).expect("sent back");
+        let frame = talk.question(client, 0);
+        assert!(talk.balancer.receive(OUTSIDE, &frame).is_some());
+        talk.balancer.tables.records.borrow_mut().clear();
+    }
+    talk.pass(20_000);
+    assert_eq!((talk.sessions(), talk.count(Counter::ExpiredUnconfirmed)), (16, 0));
+    for number in 16..32 {
+        assert!(talk.ask(talk.client(number)).is_some(), "none of them takes the share");
     }
 }
 
