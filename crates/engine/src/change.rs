@@ -6,7 +6,8 @@
 //!
 //! As in IPVS, the sessions of a real server that has been removed stay: their client's segments are
 //! dropped until it is added again or they expire; with `expire_nodest_conn` they end at once. Those
-//! of one that is marked down go on; with `expire_nodest_conn` they end too.
+//! of one that is marked down go on; with `expire_nodest_conn` they end too. What it has not answered
+//! yet ends with either, so that the client may go to another.
 
 use seawall_fastpath::TcpState;
 use seawall_fastpath::layout::{Settings, Slot, Word, flag, switch};
@@ -220,7 +221,7 @@ impl<M: Memory> Engine<M> {
             let server = self.numbered(session.service, session.server);
             let down = server.is_some_and(|server| server.health == Health::Down);
             let removed = server.is_none_or(|server| server.removed);
-            let ends = removed || down && self.config.expire_nodest_conn;
+            let lost = removed || down && self.config.expire_nodest_conn;
             let Some(slot) = self.table.slot(index) else { continue };
             if let Some(server) = server {
                 slot.next_hop_in.store(server.spec.next_hop);
@@ -239,8 +240,8 @@ impl<M: Memory> Engine<M> {
                 }
                 continue;
             }
-            change_flag(slot, slot.generation.load(), flag::NO_SERVER, ends);
-            if ends && self.ends_with_server(state) {
+            change_flag(slot, slot.generation.load(), flag::NO_SERVER, lost);
+            if (removed || down) && self.ends_with_server(state) {
                 self.wheel.arm(index, now);
             }
         }
@@ -253,8 +254,8 @@ impl<M: Memory> Engine<M> {
         self.next_hops.sweep(&used);
     }
 
-    /// Whether a session in `state` ends when its real server is removed. Before the real server has
-    /// answered, a client without the proxy may as well go to another.
+    /// Whether a session in `state` ends when its real server is removed or marked down. Before the
+    /// real server has answered, a client without the proxy may as well go to another.
     pub(crate) fn ends_with_server(&self, state: TcpState) -> bool {
         self.config.expire_nodest_conn || state == TcpState::SynRecv
     }
@@ -264,6 +265,13 @@ impl<M: Memory> Engine<M> {
         let mut there = self.services.iter().filter(|service| !service.removed);
         let any_port = there.any(|service| service.spec.address.port == 0);
         publish(self.table.settings(), &self.config, any_port);
+    }
+
+    /// Whether a session's real server has been marked down.
+    pub(crate) fn is_server_down(&self, index: u32) -> bool {
+        let session = self.sessions.get(index as usize);
+        let server = session.and_then(|session| self.numbered(session.service, session.server));
+        server.is_some_and(|server| server.health == Health::Down)
     }
 
     /// Whether a session's real server has been removed.

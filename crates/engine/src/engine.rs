@@ -344,7 +344,8 @@ impl<M: Memory> Engine<M> {
             // The hint may have been lost.
             self.follow(session);
             let Some(slot) = self.table.slot(session) else { continue };
-            if flags & flag::NO_SERVER != 0 && self.ends_with_server(state) {
+            let lost = flags & flag::NO_SERVER != 0 || self.is_server_down(session);
+            if lost && self.ends_with_server(state) {
                 self.count(Counter::ExpiredNoServer);
                 self.reset_both(session);
                 self.retire(now, session);

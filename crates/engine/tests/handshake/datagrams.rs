@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use seawall_engine::scheduler::Kind;
-use seawall_engine::{Counter, Forwarding, Gateway, RealServerSpec, ServiceReport};
+use seawall_engine::{Counter, Forwarding, Gateway, Health, RealServerSpec, ServiceReport};
 use seawall_fastpath::{Reason, TcpState, Transport};
 use seawall_wire::ethernet::MacAddr;
 
@@ -25,6 +25,7 @@ in_each_family! {
     a_flow_whose_confirmation_was_not_told_is_confirmed_all_the_same,
     two_services_of_one_real_server_conflict_under_nat,
     a_removed_real_server_ends_what_is_not_confirmed,
+    one_marked_down_ends_what_is_not_confirmed,
     one_datagram_one_choice_and_every_answer_comes_back,
     one_packet_scheduling_comes_and_goes,
 }
@@ -364,6 +365,23 @@ fn a_removed_real_server_ends_what_is_not_confirmed(family: Family) {
     assert_eq!(talk.balancer.reason(Reason::NoServer), 1);
     let moved = talk.ask(talk.client(2)).expect("another real server takes it");
     assert_ne!(moved.destination, server);
+}
+
+/// As when it is removed, but that confirmed flows go on.
+fn one_marked_down_ends_what_is_not_confirmed(family: Family) {
+    let mut talk = Talk::new(Setup::of(family));
+    let (confirmed, other) = (talk.client(0), talk.client(1));
+    let question = talk.converse(confirmed);
+    talk.ask(other);
+    assert_eq!(talk.ask(talk.client(2)).expect("sent on").destination, question.destination);
+    let number = talk.setup.family.server_number(question.destination.0);
+    talk.balancer.engine.set_health(0, number, Health::Down);
+    talk.balancer.engine.settle(talk.balancer.now());
+    talk.pass(TICK);
+    assert_eq!(talk.sessions(), 2);
+    let moved = talk.ask(talk.client(2)).expect("another real server takes it");
+    assert_ne!(moved.destination, question.destination);
+    assert_eq!(talk.ask(confirmed), Some(question));
 }
 
 /// Each datagram is a connection to the scheduler and in the statistics, none is kept, and what the

@@ -12,6 +12,7 @@ in_each_family! {
     down_it_gets_no_new_sessions_and_keeps_the_others,
     its_sessions_end_if_wanted,
     what_waits_for_it_asks_another,
+    who_waits_for_it_without_the_proxy_gets_another,
     its_clients_move_for_good,
     when_all_are_down_a_service_is_not_usable,
 }
@@ -79,6 +80,22 @@ fn what_waits_for_it_asks_another(family: Family) {
     stage.round();
     let payload: Vec<u8> = stage.to_servers.drain(..).flat_map(|sent| sent.payload).collect();
     assert_eq!(payload, b"early");
+}
+
+fn who_waits_for_it_without_the_proxy_gets_another(family: Family) {
+    let mut stage = Stage::new(&Setup { synproxy: false, ..Setup::of(family) });
+    let syn = stage.client_says(CLIENT_PORT, SYN, 7, 0);
+    stage.client(&syn);
+    stage.round();
+    let asked = stage.one_to_server();
+    mark(&mut stage, 1, Health::Down);
+    stage.pass(64);
+    let reset = stage.one_to_server();
+    assert_eq!((reset.flags, reset.destination), (RST, asked.destination));
+    stage.client(&syn);
+    stage.round();
+    assert_ne!(stage.one_to_server().destination, asked.destination);
+    assert_eq!(stage.balancer.engine.session_count(), 1);
 }
 
 /// As those of a real server that a health checker takes out; weight 0 is for one that is to finish
