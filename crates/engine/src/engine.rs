@@ -342,7 +342,7 @@ impl<M: Memory> Engine<M> {
                 continue;
             }
             // The hint may have been lost.
-            self.follow(session);
+            self.follow(now, session);
             let Some(slot) = self.table.slot(session) else { continue };
             let lost = flags & flag::NO_SERVER != 0 || self.is_server_down(session);
             if lost && self.ends_with_server(state) {
@@ -617,22 +617,21 @@ impl<M: Memory> Engine<M> {
     }
 
     /// A session no longer counts towards the share of services without the proxy, or that of
-    /// unconfirmed UDP.
-    fn confirm(&mut self, index: u32) {
-        if let Some(session) = self.sessions.get_mut(index as usize)
-            && std::mem::take(&mut session.unproven)
-        {
-            let share = match session.transport {
-                Transport::Tcp => &mut self.unproven,
-                Transport::Udp => &mut self.unconfirmed_udp,
-            };
-            *share = share.saturating_sub(1);
-        }
+    /// unconfirmed UDP. Says whether it did.
+    fn confirm(&mut self, index: u32) -> bool {
+        let Some(session) = self.sessions.get_mut(index as usize) else { return false };
+        let unproven = std::mem::take(&mut session.unproven);
+        let share = match session.transport {
+            Transport::Tcp => &mut self.unproven,
+            Transport::Udp => &mut self.unconfirmed_udp,
+        };
+        *share = share.saturating_sub(u32::from(unproven));
+        unproven
     }
 
     /// Follows a session into the state that its slot is in, and gives it that state's time.
     pub(crate) fn state_changed(&mut self, now: u64, index: u32) {
-        if let Some(state) = self.follow(index)
+        if let Some(state) = self.follow(now, index)
             && self.preface(index).is_none()
         {
             self.wheel.arm(index, now + self.timeout(index, state));
@@ -640,7 +639,7 @@ impl<M: Memory> Engine<M> {
     }
 
     /// Follows a session into the state that its slot is in, if that is one of a session that goes on.
-    fn follow(&mut self, index: u32) -> Option<TcpState> {
+    fn follow(&mut self, now: u64, index: u32) -> Option<TcpState> {
         let slot = self.table.slot(index)?;
         let state = slot.state().state;
         let live = self.sessions.get(index as usize);
@@ -656,9 +655,8 @@ impl<M: Memory> Engine<M> {
             change_flag(slot, slot.generation.load(), flag::INTRODUCING, false);
             self.end_handshake(index);
         }
-        if state == TcpState::Established {
-            self.confirm(index);
-            self.assure_template(index);
+        if state == TcpState::Established && self.confirm(index) {
+            self.assure_template(now, index);
         }
         self.count_in(index, state);
         Some(state)

@@ -4,11 +4,14 @@
 //! A new connection of a persistent service follows its client's template, whatever weight and load
 //! the real server has, as long as that is available; without one a real server is scheduled and a
 //! template made for it. Templates are made when the session is: for proxied services after the
-//! client has proved its address. If there is no room, the connection is served without.
+//! client has proved its address, for others by the SYN, and then they end with their last session
+//! until a client of theirs has. If there is no room, the connection is served without, and looks for
+//! it once more when the client has proved its address.
 //!
 //! The template of a real server that has been removed or marked down no longer holds, nor, with
 //! `expire_quiescent_template`, that of one of weight 0. Unlike in the kernel, neither does that of a
-//! real server that did not answer, as the SYN proxy notices: the next one takes the client over.
+//! real server that did not answer, as the SYN proxy notices: the next one takes the client over. While
+//! there is no other it stays.
 
 use seawall_fastpath::Endpoint;
 use seawall_fastpath::native::Memory;
@@ -35,20 +38,27 @@ impl<M: Memory> Engine<M> {
         client: Endpoint,
         excluded: Option<u32>,
     ) -> Option<Choice> {
-        if let Some((_, key)) = self.template_key(service, client) {
-            let records = self.table.memory().templates();
-            if let Some(at) = self.templates.find(records, &key) {
-                let server = records.get(at as usize)?.server.load();
-                let quiescent = self.config.expire_quiescent_template;
-                let found = self.services.get(service as usize)?;
-                if Some(server) != excluded && found.keeps(server, quiescent) {
-                    return Some(Choice { server, template: Some(at) });
-                }
-                self.templates.invalidate(records, at);
-            }
+        let key = self.template_key(service, client).map(|(_, key)| key);
+        let known = key.and_then(|key| self.template(&key));
+        if let Some((_, server)) = known
+            && Some(server) != excluded
+            && let Some(found) = self.services.get(service as usize)
+            && found.keeps(server, self.config.expire_quiescent_template)
+        {
+            return Some(Choice { server, template: known.map(|(at, _)| at) });
         }
         let server = self.schedule(now, service, client, excluded)?;
+        if let Some((at, _)) = known {
+            self.templates.invalidate(self.table.memory().templates(), at);
+        }
         Some(Choice { server, template: None })
+    }
+
+    /// The valid template of `key`, and its real server.
+    fn template(&self, key: &TemplateKey) -> Option<(u32, u32)> {
+        let records = self.table.memory().templates();
+        let at = self.templates.find(records, key)?;
+        Some((at, records.get(at as usize)?.server.load()))
     }
 
     /// Puts a session that has just been opened by `choice` under its client's template.
@@ -60,19 +70,28 @@ impl<M: Memory> Engine<M> {
         let proven = sender == Sender::Proven;
         let template = choice.template.or_else(|| {
             let timeout = persistence.timeout;
-            let new = NewTemplate { key, server: choice.server, timeout, assured: proven };
-            let made = self.templates.insert(self.table.memory().templates(), &new);
-            if made.is_some() {
-                self.count_template(service, choice.server, 1);
-            }
-            made
+            self.make_template(&NewTemplate {
+                key,
+                server: choice.server,
+                timeout,
+                assured: proven,
+            })
         });
         let Some(at) = template else { return self.count(Counter::ExceededTemplates) };
-        let records = self.table.memory().templates();
-        self.templates.attach(records, at, now);
+        self.attach(now, index, at);
         if proven {
-            self.templates.assure(records, at);
+            self.templates.assure(self.table.memory().templates(), at);
         }
+    }
+
+    fn make_template(&mut self, new: &NewTemplate) -> Option<u32> {
+        let made = self.templates.insert(self.table.memory().templates(), new)?;
+        self.count_template(new.key.service, new.server, 1);
+        Some(made)
+    }
+
+    fn attach(&mut self, now: u64, index: u32, at: u32) {
+        self.templates.attach(self.table.memory().templates(), at, now);
         if let Some(session) = self.sessions.get_mut(index as usize) {
             session.template = Some(at);
         }
@@ -82,15 +101,30 @@ impl<M: Memory> Engine<M> {
     pub(crate) fn uncontrol(&mut self, index: u32) {
         let session = self.sessions.get_mut(index as usize);
         if let Some(at) = session.and_then(|session| session.template.take()) {
-            self.templates.detach(at);
+            self.templates.detach(self.table.memory().templates(), at);
         }
     }
 
-    /// A session's client has proved its address by what it has said since.
-    pub(crate) fn assure_template(&mut self, index: u32) {
-        if let Some(at) = self.sessions.get(index as usize).and_then(|session| session.template) {
-            self.templates.assure(self.table.memory().templates(), at);
+    /// A session's client has proved its address by what it has said since. If there was no room for
+    /// its template then, there may be now.
+    pub(crate) fn assure_template(&mut self, now: u64, index: u32) {
+        let Some(session) = self.sessions.get(index as usize) else { return };
+        let (service, server) = (session.service, session.server);
+        if let Some(at) = session.template {
+            return self.templates.assure(self.table.memory().templates(), at);
         }
+        let Some(client) = self.table.slot(index).map(|slot| slot.ends().client) else { return };
+        let Some((persistence, key)) = self.template_key(service, client) else { return };
+        let timeout = persistence.timeout;
+        let at = match self.template(&key) {
+            Some((at, of)) if of == server => Some(at),
+            // The client has come again meanwhile, and gone elsewhere.
+            Some(_) => return,
+            None => self.make_template(&NewTemplate { key, server, timeout, assured: true }),
+        };
+        let Some(at) = at else { return self.count(Counter::ExceededTemplates) };
+        self.attach(now, index, at);
+        self.templates.assure(self.table.memory().templates(), at);
     }
 
     /// Ends the templates whose time is up.

@@ -4,7 +4,7 @@
 //! The templates themselves lie in [`Memory::templates`](seawall_fastpath::native::Memory), as
 //! sessions lie in slots; what is here leads to them. There are as many as that array has room for,
 //! and those that no client has proved an address for (services without the proxy) may take a
-//! quarter of it (SPEC B6). The index is keyed, so that nobody can aim at one of its chains.
+//! quarter of it, and end with their last session (SPEC B6). The index is keyed, so that nobody can aim at one of its chains.
 
 use seawall_fastpath::Addr;
 use seawall_fastpath::layout::Template;
@@ -147,10 +147,15 @@ impl Templates {
         self.restart(records, at, now);
     }
 
-    /// A session of its has ended.
-    pub(crate) fn detach(&mut self, at: u32) {
-        if let Some(controlled) = self.controlled.get_mut(at as usize) {
-            *controlled = controlled.saturating_sub(1);
+    /// A session of its has ended. If it was the last, and no client has proved its address, its time
+    /// is up.
+    pub(crate) fn detach(&mut self, records: &[Template], at: u32) {
+        let Some(controlled) = self.controlled.get_mut(at as usize) else { return };
+        *controlled = controlled.saturating_sub(1);
+        let Some(record) = records.get(at as usize).filter(|_| *controlled == 0) else { return };
+        if record.flags.load() & Template::ASSURED == 0 {
+            record.deadline.store(0);
+            self.wheel.arm(at, 0);
         }
     }
 
@@ -225,7 +230,7 @@ mod tests {
         for client in 0..100 {
             let at = templates.insert(&records, &template(client, true)).expect("room");
             templates.attach(&records, at, 0);
-            templates.detach(at);
+            templates.detach(&records, at);
         }
         assert_eq!(templates.insert(&records, &template(100, true)), None);
         for client in 0..100 {
@@ -253,9 +258,9 @@ mod tests {
         templates.attach(&records, at, 0);
         templates.attach(&records, at, 5_000);
         assert_eq!(templates.pop_expired(&records, 15_016), None);
-        templates.detach(at);
+        templates.detach(&records, at);
         assert_eq!(templates.pop_expired(&records, 15_016 + 60_016), None, "one is left");
-        templates.detach(at);
+        templates.detach(&records, at);
         let last = 15_016 + 2 * 60_016 + 16;
         assert_eq!(templates.pop_expired(&records, last - 200), None);
         assert!(templates.find(&records, &key(1)).is_some());
@@ -269,7 +274,7 @@ mod tests {
         let new = NewTemplate { timeout: 2_000_000, ..template(1, true) };
         let at = templates.insert(&records, &new).expect("room");
         templates.attach(&records, at, 0);
-        templates.detach(at);
+        templates.detach(&records, at);
         assert_eq!(templates.pop_expired(&records, 1_999_000), None);
         assert_eq!(templates.pop_expired(&records, 2_001_000), Some((3, 1)));
     }
@@ -290,8 +295,8 @@ mod tests {
         assert!(insert(&mut templates, 3, false).is_some());
         assert_eq!(insert(&mut templates, 4, false), None);
         templates.attach(&records, second, 0);
-        templates.detach(second);
-        assert!(templates.pop_expired(&records, TIMEOUT.into()).is_some());
+        templates.detach(&records, second);
+        assert_eq!(templates.pop_expired(&records, 32), Some((3, 1)), "with its last session");
         assert!(insert(&mut templates, 4, false).is_some());
     }
 }

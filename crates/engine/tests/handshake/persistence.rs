@@ -1,7 +1,7 @@
 //! Clients that stay with their real server (SPEC C4; Linux, `ip_vs_sched_persist`).
 
 use seawall_engine::scheduler::{Flags, Kind};
-use seawall_engine::{Config, Counter, Netmask, Persistence, RealServerSpec, ServerReport};
+use seawall_engine::{Config, Counter, Health, Netmask, Persistence, RealServerSpec, ServerReport};
 use seawall_fastpath::Reason;
 
 use crate::support::balancer::Setup;
@@ -20,6 +20,8 @@ in_each_family! {
     a_removed_real_server_loses_its_clients,
     only_who_has_proved_its_address_has_a_template,
     without_the_proxy_a_template_is_made_by_the_syn,
+    a_client_that_proves_itself_without_a_template_gets_one,
+    while_no_other_real_server_is_there_a_client_keeps_its_own,
     without_room_connections_are_served_without,
     a_real_server_that_does_not_answer_loses_the_client,
     persistence_can_be_switched,
@@ -240,19 +242,74 @@ fn without_the_proxy_a_template_is_made_by_the_syn(family: Family) {
     stage.round();
     assert_eq!(templates(&stage), [5, 5, 6]);
     let asked = std::mem::take(&mut stage.to_servers);
-    stage.pass(61_000);
-    assert_eq!(templates(&stage).iter().sum::<u32>(), 16, "their sessions have kept them");
     stage.from = family.client() + 3;
-    let syn = stage.client_says(CLIENT_PORT + 1, SYN, 7, 0);
-    stage.client(&syn);
-    stage.round();
-    assert_eq!(stage.one_to_server().destination, asked[3].destination);
+    assert_eq!(knock(&mut stage, 1), None, "nor may there be more sessions");
+    // One proves itself; what the others have made ends with their sessions.
+    prove_unproxied(&mut stage, CLIENT_PORT, &asked[3]);
+    assert_eq!(knock(&mut stage, 2).map(|syn| syn.destination), Some(asked[3].destination));
+    stage.pass(61_000);
+    assert_eq!(templates(&stage).iter().sum::<u32>(), 1);
+    assert_eq!(stage.balancer.engine.session_count(), 1);
+    assert_eq!(knock(&mut stage, 3).map(|syn| syn.destination), Some(asked[3].destination));
     stage.from = family.client() + 20;
-    let syn = stage.client_says(CLIENT_PORT + 1, SYN, 7, 0);
+    knock(&mut stage, 1).expect("sent on");
+    assert_eq!(templates(&stage).iter().sum::<u32>(), 2, "there is room again");
+    assert_eq!(stage.balancer.engine.counter(Counter::ExceededTemplates), 0);
+}
+
+/// A SYN to a service without the proxy; what its real server gets.
+fn knock(stage: &mut Stage, port: u16) -> Option<Segment> {
+    let syn = stage.client_says(CLIENT_PORT + port, SYN, 7, 0);
     stage.client(&syn);
     stage.round();
-    stage.one_to_server();
-    assert_eq!(stage.balancer.engine.counter(Counter::ExceededTemplates), 1);
+    stage.to_servers.pop()
+}
+
+/// The rest of the handshake that began with `syn`.
+fn prove_unproxied(stage: &mut Stage, port: u16, syn: &Segment) {
+    stage.server(&syn_ack(syn, Vec::new()));
+    stage.round();
+    let accept = stage.one_to_client();
+    let ack = stage.client_says(port, ACK, accept.ack, accept.seq.wrapping_add(1));
+    stage.client(&ack);
+    stage.round();
+    assert_eq!(stage.one_to_server().flags, ACK);
+}
+
+/// There was no room when it came, or no persistence.
+fn a_client_that_proves_itself_without_a_template_gets_one(family: Family) {
+    let with = setup(family);
+    let mut stage = Stage::new(&Setup { synproxy: false, persistence: None, ..with.clone() });
+    let syn = knock(&mut stage, 0).expect("sent on");
+    stage.balancer.engine.set_persistence(0, with.persistence);
+    assert_eq!(templates(&stage), [0; 3]);
+    prove_unproxied(&mut stage, CLIENT_PORT, &syn);
+    assert_eq!(templates(&stage), [0, 0, 1]);
+    for port in 1..4 {
+        let next = knock(&mut stage, port).expect("sent on");
+        assert_eq!(next.destination, syn.destination);
+    }
+    // As any other, it waits for its sessions.
+    stage.pass(1_000_000);
+    assert_eq!(templates(&stage), [0; 3]);
+    stage.balancer.assert_empty();
+}
+
+/// All of them are down for a moment in which the client comes.
+fn while_no_other_real_server_is_there_a_client_keeps_its_own(family: Family) {
+    let mut stage = Stage::new(&setup(family));
+    assert_eq!([stage.ask(), stage.ask()], [2, 2]);
+    stage.accept(CLIENT_PORT, all_options());
+    for health in [Health::Down, Health::Up] {
+        for server in 0..3 {
+            stage.balancer.engine.set_health(0, server, health);
+        }
+        stage.balancer.engine.settle(stage.balancer.now());
+        stage.round();
+    }
+    assert_eq!(stage.one_to_client().flags & RST, RST);
+    assert_eq!(stage.ask(), 2);
+    assert_eq!(templates(&stage), [0, 0, 1]);
 }
 
 fn without_room_connections_are_served_without(family: Family) {
