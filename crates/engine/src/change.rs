@@ -132,6 +132,7 @@ impl<M: Memory> Engine<M> {
         if let Some(found) = self.services.get_mut(service as usize) {
             (found.spec.scheduler, found.spec.scheduler_flags) = (kind, flags);
             found.stale = true;
+            self.request(Request::ServiceChanged(service));
         }
     }
 

@@ -9,6 +9,7 @@ use seawall_fastpath::native::Memory;
 use crate::accounts::{Server, Service};
 use crate::desired::RealServerSpec;
 use crate::engine::{Engine, Request};
+use crate::scheduler::Kind;
 
 impl Server {
     /// A session or template has come.
@@ -48,7 +49,9 @@ impl Service {
     /// nobody else would get it.
     pub(crate) fn takes(&self, expire_quiescent: bool) -> u32 {
         let there = || self.servers.iter().filter(|server| !server.removed);
-        let open = |server: &Server| server.weight() > 0 && !server.overloaded;
+        // An address stays with a full one; only the scheduler knows which have one.
+        let stays = self.spec.scheduler == Kind::Locality;
+        let open = |server: &Server| server.weight() > 0 && (stays || !server.overloaded);
         let kept = |(number, server): (usize, &Server)| {
             server.persistent > 0 && self.keeps(number as u32, expire_quiescent)
         };

@@ -1,6 +1,7 @@
 //! How many sessions a real server may have (SPEC C4; Linux, `ip_vs_bind_dest`,
 //! `ip_vs_unbind_dest`).
 
+use seawall_engine::scheduler::Kind;
 use seawall_engine::{Netmask, Persistence, RealServerSpec, ServerReport};
 use seawall_fastpath::Reason;
 
@@ -14,6 +15,7 @@ in_each_family! {
     without_a_lower_one_it_waits_for_three_quarters,
     with_a_lower_one_it_waits_for_that,
     when_all_are_full_a_service_is_not_usable,
+    lblc_stays_with_a_full_one,
     a_template_brings_a_session_to_a_full_one,
     a_higher_threshold_counts_at_once_and_a_lower_one_later,
 }
@@ -117,6 +119,27 @@ fn when_all_are_full_a_service_is_not_usable(family: Family) {
         syn(&mut stage, 12);
         let reason = if synproxy { Reason::NoDestination } else { Reason::NoDestinationUnproxied };
         assert_eq!(stage.balancer.reason(reason), 1);
+    }
+}
+
+/// The kernel's `ip_vs_lblc_schedule` does not look at the threshold of the server that an address
+/// has.
+fn lblc_stays_with_a_full_one(family: Family) {
+    for synproxy in [true, false] {
+        let scheduler = Kind::Locality;
+        let base = Setup { servers: 1, scheduler, synproxy, ..setup(family, (2, 0)) };
+        let mut stage = Stage::new(&base);
+        for port in 0..4 {
+            if synproxy {
+                assert_eq!(open(&mut stage, port..port + 1)[0].1, 0);
+            } else {
+                let syn = stage.client_says(CLIENT_PORT + port, SYN, 7, 0);
+                stage.client(&syn);
+                stage.round();
+                assert_eq!(stage.one_to_server().flags, SYN);
+            }
+            assert_eq!(overloaded(&stage), [port > 0]);
+        }
     }
 }
 
