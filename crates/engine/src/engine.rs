@@ -53,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) transport: Transport,
     /// Counts towards the share of services without the proxy, or that of unconfirmed UDP.
     pub(crate) unproven: bool,
+    /// When the client was last allowed to punt anew for what its real server said, in seconds.
+    pub(crate) refilled: u32,
     /// Only for the answers to datagrams that are scheduled one by one.
     pub(crate) one_packet: bool,
     /// The template that it was made by.
@@ -88,8 +90,9 @@ pub struct Engine<M> {
     /// The slots for answers to datagrams that are scheduled one by one; no more than there may be
     /// sessions of UDP.
     pub(crate) answers: HashMap<AnswerKey, u32>,
-    /// Sessions whose early data is among the frames that are to be sent.
-    pub(crate) opening: Vec<(u32, u32)>,
+    /// Sessions whose packets go through the engine until the frames that are to be sent have been:
+    /// slot, generation, and the flag for it.
+    pub(crate) opening: Vec<(u32, u32, u32)>,
     /// Sessions that wait for a neighbour's MAC.
     pub(crate) waiting: Vec<(u32, u32)>,
 }
@@ -385,14 +388,23 @@ impl<M: Memory> Engine<M> {
         self.outbox.drain(send);
     }
 
-    /// What [`Engine::take_frames`] gave is on its way: clients whose early data was among it may
-    /// go on past the engine. Before, their next segments would overtake it, and the real server
-    /// would take what comes late for a segment that was lost.
+    /// What [`Engine::take_frames`] gave is on its way: clients whose early data was among it, and both
+    /// sides of a session whose real server has heard who its client is, may go on past the engine.
+    /// Before, their next segments would overtake it, and the other side would take what comes late
+    /// for a segment that was lost.
     pub fn frames_sent(&mut self) {
-        for (session, generation) in self.opening.drain(..) {
+        for (session, generation, flag) in self.opening.drain(..) {
             if let Some(slot) = self.table.slot(session) {
-                change_flag(slot, generation, flag::OPENING, false);
+                change_flag(slot, generation, flag, false);
             }
+        }
+    }
+
+    /// A session's real server has heard who its client is, or nobody needs to tell it any more.
+    pub(crate) fn introduced(&mut self, index: u32) {
+        let Some(slot) = self.table.slot(index) else { return };
+        if slot.state().flags & flag::INTRODUCING != 0 {
+            self.opening.push((index, slot.generation.load(), flag::INTRODUCING));
         }
     }
 
@@ -649,11 +661,11 @@ impl<M: Memory> Engine<M> {
         {
             return None;
         }
-        if state == TcpState::Close && self.preface(index).is_some() {
-            // Who is reset asks for no header. (An option costs nothing, and a reset to a late segment
-            // of another connection does not end this one.)
-            change_flag(slot, slot.generation.load(), flag::INTRODUCING, false);
+        if state == TcpState::Close && !live.is_some_and(|live| live.unproven) {
+            // Who is reset asks for no introduction. (While a client has not proved its address, a
+            // reset to a late segment of another connection does not end this one.)
             self.end_handshake(index);
+            self.introduced(index);
         }
         if state == TcpState::Established && self.confirm(index) {
             self.assure_template(now, index);

@@ -369,7 +369,7 @@ impl<M: Memory> Engine<M> {
         let d = slot.cookie.load().wrapping_sub(tcp.seq.0);
         let generation = slot.generation.load();
         slot.word.publish(Word { state: TcpState::Established, flags, d }.to_bits());
-        self.opening.push((found.index, generation));
+        self.opening.push((found.index, generation, flag::OPENING));
         self.count(Counter::Established);
         self.state_changed(now, found.index);
         if handshake.preface.is_some() {

@@ -251,7 +251,7 @@ impl<M: Memory> Engine<M> {
         if !tcp.flags.contains(Flags::ACK) || acknowledged > REACH {
             return self.count(Counter::RsInvalid);
         }
-        slot.allow_punts();
+        self.refill(now, index);
         let clock = parse_options(arrived.frame).and_then(|options| options.timestamps);
         let Some(preface) = self.preface_mut(index) else { return };
         if acknowledged >= preface.len {
@@ -332,8 +332,7 @@ impl<M: Memory> Engine<M> {
     fn end_preface(&mut self, now: u64, index: u32) {
         self.send_early(now, index);
         self.end_handshake(index);
-        let Some(slot) = self.table.slot(index) else { return };
-        change_flag(slot, slot.generation.load(), flag::INTRODUCING, false);
+        self.introduced(index);
         self.state_changed(now, index);
     }
 
@@ -352,7 +351,7 @@ impl<M: Memory> Engine<M> {
         let mut said = early.segments().iter().filter(|kept| kept.len > 0).peekable();
         if said.peek().is_some() {
             change_flag(slot, generation, flag::OPENING, true);
-            self.opening.push((index, generation));
+            self.opening.push((index, generation, flag::OPENING));
         }
         for kept in said {
             self.pass_on(now, found, &kept.frame);

@@ -25,7 +25,6 @@ use seawall_wire::tcp::option::{ALIGNED_TIMESTAMPS, MSS, MSS_LEN, NOP, TOA_V4, T
 use seawall_wire::tcp::{Flags, HEADER_LEN};
 use seawall_wire::{Bytes, SeqNumber};
 
-use crate::change::change_flag;
 use crate::engine::{Arrived, Engine};
 use crate::lengthen::{self, MAX_OPTIONS};
 use crate::table::Found;
@@ -137,11 +136,23 @@ impl<M: Memory> Engine<M> {
             let resets = tcp.flags.contains(Flags::RST) || !tcp.flags.contains(Flags::ACK);
             if !resets && (speaks || tcp.ack.is_after(first)) {
                 // The connection is there, and so is the option of the segment that made it.
-                change_flag(slot, slot.generation.load(), flag::INTRODUCING, false);
+                self.introduced(found.index);
             }
-            slot.allow_punts();
+            self.refill(now, found.index);
         }
         self.pass_on(now, found, arrived.frame);
+    }
+
+    /// A real server has spoken that is to hear yet who its client is: it may punt anew, and once a
+    /// second so may the client, or it could draw an answer with each segment and have no limit.
+    pub(crate) fn refill(&mut self, now: u64, index: u32) {
+        let Some(slot) = self.table.slot(index) else { return };
+        slot.outbound.punted.store(0);
+        let second = (now / 1_000) as u32;
+        let session = self.sessions.get_mut(index as usize);
+        if session.is_some_and(|it| std::mem::replace(&mut it.refilled, second) != second) {
+            slot.inbound.punted.store(0);
+        }
     }
 }
 

@@ -24,6 +24,8 @@ in_each_family! {
     a_second_real_server_gets_it_too,
     a_new_handshake_replaces_a_session_that_is_over,
     what_a_removed_real_server_is_told_waits,
+    a_reset_with_a_wrong_number_ends_nothing,
+    a_client_has_its_limit_behind_the_header_too,
 }
 
 const PROTOCOLS: [ProxyProtocol; 2] = [ProxyProtocol::V1, ProxyProtocol::V2];
@@ -415,4 +417,43 @@ fn what_a_removed_real_server_is_told_waits(family: Family) {
     assert!(talk.stage.to_servers.is_empty(), "as XDP drops it");
     introduced(&mut talk, len);
     talk.server_says(ACK, b"");
+}
+
+/// RFC 5961, section 3.2: who is not in the window has not ended it.
+fn a_reset_with_a_wrong_number_ends_nothing(family: Family) {
+    for flags in [RST, RST | ACK] {
+        for (acknowledged, by) in [(0, 1 << 20), (5, 0x8000_0000), (0, u32::MAX - 70_000)] {
+            let mut talk = Conversation::begin(&setup(family), Offer::CLIENT);
+            let header = header(family, ProxyProtocol::V2);
+            accept(&mut talk, None);
+            heard(&mut talk);
+            let reset = acknowledges(&talk, acknowledged, flags, b"");
+            let seq = reset.seq.wrapping_add(by);
+            talk.stage.server(&Segment { options: Vec::new(), seq, ..reset });
+            talk.stage.round();
+            talk.stage.to_client.clear();
+            talk.stage.pass(1_100);
+            assert_eq!(heard(&mut talk), [(0, header.clone())], "{flags:x} {by:x}");
+            complete(&mut talk, header.len());
+            talk.client_says(ACK | PSH, b"x");
+            talk.close(family);
+        }
+    }
+}
+
+/// SPEC B6: the real server's answers do not lift it.
+fn a_client_has_its_limit_behind_the_header_too(family: Family) {
+    let mut talk = Conversation::begin(&setup(family), Offer::CLIENT);
+    accept(&mut talk, None);
+    heard(&mut talk);
+    let mut got = 0;
+    for _ in 0..100 {
+        talk.stage.client(&talk.first);
+        talk.stage.round();
+        got += heard(&mut talk).len();
+        talk.stage.server(&acknowledges(&talk, 0, ACK, b""));
+        talk.stage.round();
+        assert!(talk.stage.to_client.is_empty());
+    }
+    assert!((32..=64).contains(&got), "{got}");
 }

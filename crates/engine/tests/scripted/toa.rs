@@ -22,6 +22,9 @@ in_each_family! {
     resets_bear_none_and_a_fin_does,
     without_the_proxy_it_is_the_same,
     what_is_changed_is_so_for_new_sessions,
+    a_client_does_not_lift_its_limit_through_its_real_server,
+    nothing_is_overtaken_when_the_real_server_has_heard,
+    a_session_that_is_closed_is_introduced_no_more,
 }
 
 fn setup(family: Family) -> Setup {
@@ -323,4 +326,98 @@ fn what_is_changed_is_so_for_new_sessions(family: Family) {
     next.stage.round();
     let heard = next.stage.one_to_server();
     assert_eq!(heard.options[0], toa((family.client(), 40_001)));
+}
+
+/// SPEC B6: each of its segments may draw an answer, and each answer is no new allowance.
+fn a_client_does_not_lift_its_limit_through_its_real_server(family: Family) {
+    let mut talk = Conversation::begin(&setup(family), Offer::CLIENT);
+    let accept = talk.accepts(Offer::SERVER);
+    talk.stage.server(&accept);
+    talk.stage.round();
+    introduced(&mut talk.stage);
+    let challenge = talk.server_segment(ACK, b"");
+    let repeat = |talk: &mut Conversation, times: u32| {
+        let mut heard = 0;
+        for _ in 0..times {
+            talk.stage.client(&talk.first);
+            talk.stage.round();
+            heard += introduced(&mut talk.stage).len();
+            talk.stage.server(&challenge);
+            talk.stage.round();
+        }
+        heard
+    };
+    let heard = repeat(&mut talk, 100);
+    assert!((32..=64).contains(&heard), "{heard}");
+    assert_eq!(talk.stage.to_client.len(), 100, "the real server's have no such limit");
+    // Nor is it shut out for good.
+    talk.stage.pass(1_000);
+    talk.stage.server(&challenge);
+    talk.stage.round();
+    assert_eq!(repeat(&mut talk, 100), 32);
+}
+
+/// What both sides say in the moment in which the engine has heard that, and not yet sent all.
+fn nothing_is_overtaken_when_the_real_server_has_heard(family: Family) {
+    for synproxy in [true, false] {
+        let mut talk = Conversation::begin(&setup(family), Offer::CLIENT);
+        if !synproxy {
+            talk.stage.balancer.engine.set_synproxy(0, seawall_engine::Proxy::Off);
+        }
+        let accept = talk.accepts(Offer::SERVER);
+        talk.stage.server(&accept);
+        talk.stage.round();
+        introduced(&mut talk.stage);
+        talk.stage.client(&data(&talk.first, 0, b"1"));
+        talk.stage.round();
+        introduced(&mut talk.stage);
+        talk.stage.client(&data(&talk.first, 1, b"2"));
+        talk.server.expects = talk.server.expects.wrapping_add(1);
+        let said = talk.server_segment(ACK | PSH, b"a");
+        talk.stage.server(&said);
+        let sent = talk.stage.balancer.work();
+        assert_eq!(sent.len(), 2);
+        // XDP sends nothing past it.
+        talk.stage.client(&data(&talk.first, 2, b"3"));
+        let next = Segment { payload: b"b".to_vec(), seq: said.seq.wrapping_add(1), ..said };
+        talk.stage.server(&next);
+        assert!(talk.stage.to_servers.is_empty() && talk.stage.to_client.is_empty());
+        talk.stage.balancer.engine.frames_sent();
+        talk.stage.take(sent);
+        talk.stage.round();
+        let payloads = |sent: &mut Vec<Segment>| -> Vec<u8> {
+            sent.drain(..).flat_map(|sent| sent.payload).collect()
+        };
+        assert_eq!(payloads(&mut talk.stage.to_servers), b"23");
+        assert_eq!(payloads(&mut talk.stage.to_client), b"ab");
+        let passed = counter(&talk.stage, Counter::PassedOn);
+        talk.stage.client(&data(&talk.first, 3, b"4"));
+        plain(&mut talk.stage);
+        assert_eq!(counter(&talk.stage, Counter::PassedOn), passed, "XDP does it alone");
+    }
+}
+
+fn a_session_that_is_closed_is_introduced_no_more(family: Family) {
+    for by_client in [true, false] {
+        let mut talk = Conversation::begin(&setup(family), Offer::CLIENT);
+        let accept = talk.accepts(Offer::SERVER);
+        talk.stage.server(&accept);
+        talk.stage.round();
+        introduced(&mut talk.stage);
+        if by_client {
+            let reset = talk.client_segment(RST | ACK, b"");
+            talk.stage.client(&Segment { options: Vec::new(), ..reset });
+        } else {
+            let reset = talk.server_segment(RST | ACK, b"");
+            talk.stage.server(&Segment { options: Vec::new(), ..reset });
+        }
+        talk.stage.round();
+        talk.stage.to_servers.clear();
+        talk.stage.to_client.clear();
+        let passed = counter(&talk.stage, Counter::PassedOn);
+        talk.stage.client(&data(&talk.first, 0, b"late"));
+        assert_eq!(plain(&mut talk.stage).payload, b"late");
+        assert_eq!(counter(&talk.stage, Counter::PassedOn), passed, "XDP does it alone");
+        talk.end();
+    }
 }
