@@ -278,11 +278,9 @@ impl<M: Memory> Engine<M> {
     #[must_use]
     pub fn services(&self) -> Vec<ServiceReport> {
         let mut reports: Vec<_> = self.services.iter().map(Service::report).collect();
-        for (index, session) in self.sessions.iter().enumerate() {
-            if session.counted == Counted::Not {
-                continue;
-            }
-            let Some(slot) = self.table.slot(index as u32) else { continue };
+        for index in self.live.iter() {
+            let Some(session) = self.sessions.get(index as usize) else { continue };
+            let Some(slot) = self.table.slot(index) else { continue };
             let unfolded = totals_of(slot).since(&session.folded);
             let server = reports
                 .get_mut(session.service as usize)
@@ -361,6 +359,11 @@ impl<M: Memory> Engine<M> {
         let Some(session) = self.sessions.get_mut(index as usize) else { return };
         let from = std::mem::replace(&mut session.counted, to);
         let (service, server) = (session.service, session.server);
+        match (from == Counted::Not, to == Counted::Not) {
+            (true, false) => self.live.insert(index),
+            (false, true) => self.live.remove(index),
+            (true, true) | (false, false) => {}
+        }
         if let Some(found) = self.services.get_mut(service as usize) {
             found.recount(server, from, to);
             self.load_changed(service);

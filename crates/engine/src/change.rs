@@ -13,7 +13,7 @@ use seawall_fastpath::TcpState;
 use seawall_fastpath::layout::{Settings, Slot, Word, flag, switch};
 use seawall_fastpath::native::Memory;
 
-use crate::accounts::{Counted, Health, Server, Service};
+use crate::accounts::{Health, Server, Service};
 use crate::desired::{Config, Introduction, RealServerSpec, ServiceSpec};
 use crate::engine::{Engine, Request};
 use crate::scheduler::{Flags, Kind};
@@ -181,7 +181,7 @@ impl<M: Memory> Engine<M> {
         }
     }
 
-    /// Marks a real server up or down; [`Engine::settle`] must follow. Down, it gets no new sessions,
+    /// Marks a real server up or down; [`Engine::settle_server`] must follow. Down, it gets no new sessions,
     /// not from templates either, and what waits for it asks another. It keeps its weight.
     pub fn set_health(&mut self, service: u32, server: u32, health: Health) {
         if let Some(found) = self.services.get_mut(service as usize) {
@@ -214,36 +214,14 @@ impl<M: Memory> Engine<M> {
     /// called next, no more at once than frames can be sent.
     pub fn settle(&mut self, now: u64) {
         let mut used = vec![false; self.table.memory().next_hops().len()];
-        for index in 0..self.sessions.len() as u32 {
-            let Some(session) = self.sessions.get(index as usize) else { continue };
-            if session.counted == Counted::Not {
-                continue;
-            }
-            let server = self.numbered(session.service, session.server);
-            let down = server.is_some_and(|server| server.health == Health::Down);
-            let removed = server.is_none_or(|server| server.removed);
-            let lost = removed || down && self.config.expire_nodest_conn;
+        for place in 0..self.live.len() {
+            let Some(index) = self.live.at(place) else { continue };
+            self.settle_session(now, index);
             let Some(slot) = self.table.slot(index) else { continue };
-            if let Some(server) = server {
-                slot.next_hop_in.store(server.spec.next_hop);
-            }
             for hop in [slot.next_hop_in.load(), slot.next_hop_out.load()] {
                 if let Some(used) = used.get_mut(hop as usize) {
                     *used = true;
                 }
-            }
-            let state = slot.state().state;
-            if state == TcpState::SynSent {
-                let session = self.sessions.get_mut(index as usize).filter(|_| removed || down);
-                if let Some(handshake) = session.and_then(|it| it.handshake.as_deref_mut()) {
-                    handshake.give_up();
-                    self.wheel.arm(index, now);
-                }
-                continue;
-            }
-            change_flag(slot, slot.generation.load(), flag::NO_SERVER, lost);
-            if (removed || down) && self.ends_with_server(state) {
-                self.wheel.arm(index, now);
             }
         }
         let there = self.services.iter().flat_map(|service| &service.servers);
@@ -253,6 +231,44 @@ impl<M: Memory> Engine<M> {
             }
         }
         self.next_hops.sweep(&used);
+    }
+
+    /// [`Engine::settle`] when nothing has changed but the health of one real server: only its sessions
+    /// hear of it.
+    pub fn settle_server(&mut self, now: u64, service: u32, server: u32) {
+        for place in 0..self.live.len() {
+            let Some(index) = self.live.at(place) else { continue };
+            let session = self.sessions.get(index as usize);
+            if session.is_some_and(|its| (its.service, its.server) == (service, server)) {
+                self.settle_session(now, index);
+            }
+        }
+    }
+
+    /// Tells a session whether its real server is there, and how it is reached.
+    fn settle_session(&mut self, now: u64, index: u32) {
+        let Some(session) = self.sessions.get(index as usize) else { return };
+        let server = self.numbered(session.service, session.server);
+        let down = server.is_some_and(|server| server.health == Health::Down);
+        let removed = server.is_none_or(|server| server.removed);
+        let lost = removed || down && self.config.expire_nodest_conn;
+        let Some(slot) = self.table.slot(index) else { return };
+        if let Some(server) = server {
+            slot.next_hop_in.store(server.spec.next_hop);
+        }
+        let state = slot.state().state;
+        if state == TcpState::SynSent {
+            let session = self.sessions.get_mut(index as usize).filter(|_| removed || down);
+            if let Some(handshake) = session.and_then(|it| it.handshake.as_deref_mut()) {
+                handshake.give_up();
+                self.wheel.arm(index, now);
+            }
+            return;
+        }
+        change_flag(slot, slot.generation.load(), flag::NO_SERVER, lost);
+        if (removed || down) && self.ends_with_server(state) {
+            self.wheel.arm(index, now);
+        }
     }
 
     /// Whether a session in `state` ends when its real server is removed or marked down. Before the

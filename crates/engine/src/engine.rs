@@ -19,6 +19,7 @@ use crate::counters::{Counter, Counters};
 use crate::desired::{Config, Desired, Forwarding, Introduction, RealServerSpec, Secrets};
 use crate::epoch::Epoch;
 use crate::handshake::Handshake;
+use crate::live::Live;
 use crate::next_hops::{Gateway, Interface, NextHops, Sender};
 use crate::outbox::Outbox;
 use crate::ports::Ports;
@@ -73,6 +74,7 @@ pub struct Engine<M> {
     pub(crate) services: Vec<Service>,
     pub(crate) pools: Vec<Ports>,
     pub(crate) sessions: Vec<Session>,
+    pub(crate) live: Live,
     pub(crate) next_hops: NextHops,
     pub(crate) wheel: Wheel,
     pub(crate) templates: Templates,
@@ -145,10 +147,11 @@ impl<M: Memory> Engine<M> {
             services: desired.services.into_iter().map(Service::new).collect(),
             pools: desired.pools.into_iter().map(Ports::new).collect(),
             sessions: (0..slots).map(|_| Session::default()).collect(),
+            live: Live::new(slots),
             next_hops: NextHops::default(),
             wheel: Wheel::new(slots, now),
             templates: Templates::new(templates, secrets.index, now),
-            scan: Scan::new(now),
+            scan: Scan::new(now, 0),
             outbox: Outbox::default(),
             requests: VecDeque::new(),
             counters: Counters::new(),
@@ -169,7 +172,8 @@ impl<M: Memory> Engine<M> {
     pub const fn bytes_per_session() -> usize {
         // Half of the sessions at most have an entry in `answers`, whose table is half empty.
         let answers = size_of::<(AnswerKey, u32)>() + 8;
-        size_of::<Session>() + size_of::<Handshake>() + Wheel::BYTES_PER_TIMER + answers + 16
+        let kept = size_of::<Session>() + size_of::<Handshake>();
+        kept + Live::BYTES + Wheel::BYTES_PER_TIMER + answers + 16
     }
 
     /// Bytes that the engine keeps for each persistence template, used or not.

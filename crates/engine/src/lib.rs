@@ -33,6 +33,7 @@ mod epoch;
 mod estimator;
 mod handshake;
 mod lengthen;
+mod live;
 mod next_hops;
 mod outbox;
 mod overload;

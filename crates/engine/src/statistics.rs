@@ -1,8 +1,8 @@
 //! Totals and rates while sessions live: every two seconds each slot's counters are added to its real
 //! server's, and the rates are estimated.
 //!
-//! A million slots are not looked at in one go: the scan goes through the array in steps, spread over
-//! the interval, so that no step keeps packets waiting for more than a few milliseconds.
+//! A million sessions are not looked at in one go: the scan goes through those that live in steps,
+//! spread over the interval, so that no step keeps packets waiting for more than a few milliseconds.
 
 use seawall_fastpath::native::Memory;
 
@@ -10,7 +10,7 @@ use crate::accounts::{Counted, totals_of};
 use crate::engine::Engine;
 use crate::estimator::INTERVAL_MS;
 
-/// Slots a step.
+/// Sessions a step.
 const STEP: usize = 65_536;
 
 /// Where the scan is.
@@ -18,47 +18,52 @@ const STEP: usize = 65_536;
 pub(crate) struct Scan {
     /// When the interval began.
     since: u64,
-    /// Steps of it that are done.
+    /// Steps of it, and how many of them are done.
+    steps: usize,
     done: usize,
+    /// The place among the live sessions before which it has not been yet; all of them in the beginning.
+    place: usize,
 }
 
 impl Scan {
-    pub(crate) const fn new(now: u64) -> Self {
-        Self { since: now, done: 0 }
+    /// One of about so many live sessions. The first step begins at the last that lives then; the last
+    /// one takes what is left.
+    pub(crate) fn new(now: u64, live: usize) -> Self {
+        Self { since: now, steps: live.div_ceil(STEP).max(1), done: 0, place: usize::MAX }
     }
 
-    /// When the next of `steps` is due; the last one when the interval ends.
-    const fn due(&self, steps: usize) -> u64 {
-        self.since + INTERVAL_MS * (self.done as u64 + 1) / steps as u64
+    /// When the next step is due; the last one when the interval ends.
+    const fn due(&self) -> u64 {
+        self.since + INTERVAL_MS * (self.done as u64 + 1) / self.steps as u64
     }
 }
 
 impl<M: Memory> Engine<M> {
-    fn steps(&self) -> usize {
-        self.sessions.len().div_ceil(STEP).max(1)
-    }
-
     /// When [`Engine::handle_statistics`] is next wanted.
     #[must_use]
-    pub fn poll_statistics(&self) -> u64 {
-        self.scan.due(self.steps())
+    pub const fn poll_statistics(&self) -> u64 {
+        self.scan.due()
     }
 
     /// Brings totals up to date, and every two seconds the rates.
     pub fn handle_statistics(&mut self, now: u64) {
-        let steps = self.steps();
-        while self.scan.due(steps) <= now {
-            let from = self.scan.done * STEP;
-            for index in from..(from + STEP).min(self.sessions.len()) {
-                self.fold(index as u32);
+        while self.scan.due() <= now {
+            let from = self.scan.place.min(self.live.len());
+            let last = self.scan.done + 1 == self.scan.steps;
+            let to = if last { 0 } else { from.saturating_sub(STEP) };
+            for place in (to..from).rev() {
+                if let Some(index) = self.live.at(place) {
+                    self.fold(index);
+                }
             }
+            self.scan.place = to;
             self.scan.done += 1;
-            if self.scan.done == steps {
+            if self.scan.done == self.scan.steps {
                 self.estimate();
                 let ended = self.scan.since + INTERVAL_MS;
                 // Whoever was stopped for longer does not make up for it, as in the kernel.
                 let since = if now < ended + INTERVAL_MS { ended } else { now };
-                self.scan = Scan::new(since);
+                self.scan = Scan::new(since, self.live.len());
             }
         }
     }

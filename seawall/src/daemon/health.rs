@@ -36,7 +36,7 @@ impl Worker {
         let changed = self.engine.health(service, server) != Some(health);
         if changed {
             self.engine.set_health(service, server, health);
-            self.engine.settle(clock::monotonic_ms());
+            self.engine.settle_server(clock::monotonic_ms(), service, server);
         }
         Ok(HealthReport { changed })
     }

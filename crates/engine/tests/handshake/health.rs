@@ -19,7 +19,8 @@ in_each_family! {
 
 fn mark(stage: &mut Stage, server: u32, health: Health) {
     stage.balancer.engine.set_health(0, server, health);
-    stage.balancer.engine.settle(stage.balancer.now());
+    let now = stage.balancer.now();
+    stage.balancer.engine.settle_server(now, 0, server);
     stage.round();
 }
 

@@ -10,6 +10,7 @@ use crate::support::stage::{CLIENT_PORT, Stage, answer, data};
 in_each_family! {
     totals_never_go_back,
     rates_rise_and_fall,
+    an_idle_table_is_looked_at_in_one_step,
 }
 
 /// Whether they come from live sessions, from the scan, or from those that are over.
@@ -73,4 +74,16 @@ fn rates_rise_and_fall(family: Family) {
     }
     assert_eq!(rates(&stage), Rates::default());
     assert_eq!(stage.balancer.engine.poll_statistics(), start + 80 * 2_000);
+}
+
+/// However large it is; what lives is looked at, a step for each 65,536.
+fn an_idle_table_is_looked_at_in_one_step(family: Family) {
+    let mut stage = Stage::new(&Setup { sessions: 200_000, ..Setup::of(family) });
+    stage.establish(CLIENT_PORT);
+    let start = stage.balancer.now();
+    for interval in 1..4 {
+        assert_eq!(stage.balancer.engine.poll_statistics(), start + 2_000 * interval);
+        stage.pass(2_000);
+    }
+    assert_eq!(stage.balancer.engine.services()[0].totals.in_packets, 1);
 }
