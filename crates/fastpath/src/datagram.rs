@@ -197,7 +197,7 @@ fn pass_on<V: Family, F: Frame, T: Tables>(
     let mtu = next_hop.mtu.load();
     if network.ip.len > mtu && next_hop.destination().is_some() && network.ip.ttl > 1 {
         let limit = Limit { mtu, from: ours(&datagram.tuple, owner.direction, slot) };
-        return too_big::answer::<V, F>(frame, network, limit, settings, ingress, now);
+        return too_big::answer::<V, F>(frame, network, limit, settings, ingress);
     }
     let forwarded = match forward_as::<V, F>(frame, datagram, owner.direction, slot, next_hop, now)
     {

@@ -75,7 +75,7 @@ fn too_big<V: Family, F: Frame, T: Tables>(
         return Decision::drop(Reason::NextHopMissing);
     };
     let limit = Limit { mtu: next_hop.mtu.load(), from: ours(&packet.tuple, direction, slot) };
-    too_big::answer::<V, F>(frame, network, limit, settings, ingress, tables.now())
+    too_big::answer::<V, F>(frame, network, limit, settings, ingress)
 }
 
 /// The address of ours that a packet was sent to, or that its sender knows behind it: under NAT

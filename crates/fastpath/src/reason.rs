@@ -184,9 +184,6 @@ counters! {
     MtuExceeded, Dropped, "mtu_exceeded",
         "The packet is larger than the MTU of the interface it must leave by, and its sender cannot be told: it is an ICMP error or IPv4 without \"don't fragment\", or the MTU is less than IP allows.",
         "Give the interfaces on both sides one MTU, or lower `init_mss`.";
-    TooBigLimited, Dropped, "icmp_too_big_limited",
-        "A segment was larger than the link it must leave by, but more than 1,000 senders a second were told so.",
-        "Give the interfaces on both sides one MTU, or lower `init_mss`.";
     ResizeFailed, Dropped, "resize_failed",
         "The driver left no room to put VLAN tags on a frame.", "";
     NotSetUp, Dropped, "not_set_up",

@@ -7,8 +7,10 @@
 //! speaks TCP leaves DF unset and sends more than its path takes.
 //!
 //! The error quotes the header of the packet and the 20 bytes behind it: what Linux, the
-//! BSDs and Windows look for a connection by (RFC 792 asks for 8). It is smaller than what it is
-//! about, and [`BURST_MS`] bounds how many there are.
+//! BSDs and Windows look for a connection by (RFC 792 asks for 8). There is one for each such packet
+//! of a session and it is smaller, so nobody gains by asking for it. No rate limits it, as in Linux
+//! (`icmpv4_mask_allow` in `net/ipv4/icmp.c`, `icmpv6_mask_allow` in `net/ipv6/icmp.c`): what one
+//! sender uses up would be a black hole to the others.
 
 use seawall_wire::checksum::Sum;
 use seawall_wire::{Bytes, icmp};
@@ -21,10 +23,6 @@ use crate::{Addr, Frame, Reason};
 
 /// Bytes quoted behind the IP header.
 const QUOTED: usize = 20;
-
-/// Errors are sent at one a millisecond; after a silence, as many at once as this. Linux limits
-/// other errors to 1,000 a second and 50 at once (`icmp_msgs_per_sec`, `icmp_msgs_burst`).
-pub const BURST_MS: u64 = 200;
 
 /// What fits, and who says so.
 #[derive(Clone, Copy)]
@@ -44,29 +42,14 @@ pub(crate) fn answer<V: Family, F: Frame>(
     limit: Limit,
     settings: &Settings,
     ingress: u32,
-    now: u64,
 ) -> Decision {
     if limit.mtu < V::MIN_MTU || V::may_be_fragmented(frame, network.l3) {
         return Decision::drop(Reason::MtuExceeded);
-    }
-    if !is_due(settings, now) {
-        return Decision::drop(Reason::TooBigLimited);
     }
     match write::<V, F>(frame, network, limit, settings.ttl.load() as u8) {
         Ok(()) => Decision::send(ingress, Reason::TooBig),
         Err(reason) => Decision::drop(reason),
     }
-}
-
-/// Takes one of the errors that may be sent now. Of several CPUs that ask in one instant one gets
-/// it: who is not told sends again.
-#[inline(always)]
-fn is_due(settings: &Settings, now: u64) -> bool {
-    let due = settings.too_big_due.load();
-    // Signed: another CPU may have read a later time.
-    let ahead = due.wrapping_sub(now) as i64;
-    let from = if ahead > 0 { due } else { now };
-    ahead < BURST_MS as i64 && settings.too_big_due.replace_if(due, from.wrapping_add(1))
 }
 
 #[inline(always)]

@@ -311,7 +311,6 @@ fn copy_settings(from: &Settings, to: &Settings) {
     to.heartbeat.store(from.heartbeat.load());
     to.timestamp_offset.store(from.timestamp_offset.load());
     to.epoch_ends.store(from.epoch_ends.load());
-    to.too_big_due.store(from.too_big_due.load());
     to.index_key.set(from.index_key.get());
     to.timestamp_key.set(from.timestamp_key.get());
     for (from, to) in from.cookie_keys.iter().zip(&to.cookie_keys) {

@@ -192,7 +192,6 @@ pub(crate) fn shake(random: &mut Random, world: &World, sessions: &[(Session, u3
     settings.window_scale.store(random.pick(&[0, 7, 14, NO_SCALE.into()]));
     settings.early_data.store(random.pick(&[0, 12_000, 1 << 20]));
     settings.ttl.store(random.pick(&[1, 64, 255]));
-    settings.too_big_due.store(random.pick(&[0, 0, 0, now + 60_000]));
     settings.ack_storm_threshold.store(random.pick(&[0, 1, 10]));
     settings.epoch_ends.store(random.pick(&[u64::MAX, u64::MAX, now + 1_000, now + 60_000]));
     if random.below(8) == 0 {

@@ -25,7 +25,7 @@ pub use slot::{Ends, Flow, NO_SCALE, Scales, Slot, Word, flag};
 pub use template::Template;
 
 /// Version of all the layouts together.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// Where [`name::PROGRAMS`] holds what.
 pub mod program {

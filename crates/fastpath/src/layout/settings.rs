@@ -97,7 +97,4 @@ pub struct Settings {
     pub timestamp_key: CookieKey,
     /// See [`Settings::epoch`].
     pub cookie_keys: [CookieKey; COOKIE_KEYS],
-    /// When the next error of [`crate::too_big`] would be sent if they came evenly, in milliseconds of
-    /// the monotonic clock.
-    pub too_big_due: Cell64,
 }
