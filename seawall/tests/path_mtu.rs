@@ -163,7 +163,10 @@ fn a_link_of_the_balancers_that_is_narrower_is_told_of() {
     let executable = Path::new(env!("CARGO_BIN_EXE_seawall"));
     let daemon = Daemon::start_with(balancer, executable, &text, directory).unwrap();
     let api = Client::new(daemon.socket());
-    let told = || api.stats().unwrap().counters["icmp_too_big_sent"];
+    let told = || {
+        let counters = api.stats().unwrap().counters;
+        counters["icmp_too_big_sent"] + counters["pass_on_too_big"]
+    };
     for narrow in ["eth1", "eth0"] {
         run(balancer, &format!("ip link set {narrow} mtu {NARROW}"));
         for (vip, _, _) in families {

@@ -95,6 +95,9 @@ seawall_fastpath::counters! {
         "Packets that reached the engine after their session was established or placed it, and were forwarded.", "";
     PassOnFailed, true, "pass_on_failed",
         "Such packets that could not be forwarded.", "";
+    TooBig, true, "pass_on_too_big",
+        "Such packets that were larger than the link they must leave by; their sender was told what fits.",
+        "Give the interfaces on both sides one MTU, or lower `init_mss`.";
     ToaAdded, false, "fullnat_add_toa_ok",
         "Segments that told a real server by a TOA option who its client is.", "";
     ToaHeadFull, false, "fullnat_add_toa_head_full",

@@ -6,7 +6,7 @@ use seawall_fastpath::options::{self, Timestamps};
 use seawall_fastpath::packet::{self, Packet};
 use seawall_fastpath::segment::{self, Segment, SynOptions};
 use seawall_fastpath::splice::splice;
-use seawall_fastpath::{Direction, Tuple};
+use seawall_fastpath::{Direction, Reason, Tuple, too_big};
 use seawall_wire::SeqNumber;
 use seawall_wire::tcp::Flags;
 
@@ -57,9 +57,13 @@ impl<M: Memory> Engine<M> {
         let toa = Toa::wanted(slot, slot.state(), found.direction, packet.tcp.flags);
         let next_hop = memory.next_hops().get(slot.next_hop(found.direction) as usize);
         let mtu = next_hop.map_or(0, |hop| hop.mtu.load());
-        let mut sent = next_hop
-            .and_then(|hop| splice(&mut buffer, &packet, found.direction, slot, hop, now).ok())
-            .map(|spliced| (spliced.interface, spliced.changed.is_some()));
+        let spliced = next_hop.map_or(Err(Reason::NextHopMissing), |hop| {
+            splice(&mut buffer, &packet, found.direction, slot, hop, now)
+        });
+        if spliced == Err(Reason::MtuExceeded) {
+            return self.tell_sender(found, mtu, &mut buffer);
+        }
+        let mut sent = spliced.ok().map(|it| (it.interface, it.changed.is_some()));
         if let (Some(toa), Some((interface, _))) = (toa, sent)
             && self.add_toa(interface, mtu, &toa, &mut buffer).is_none()
         {
@@ -92,6 +96,22 @@ impl<M: Memory> Engine<M> {
         if changed {
             self.state_changed(now, found.index);
         }
+    }
+
+    /// Tells the sender of the packet in `frame`, in which nothing has changed, that no more than `mtu`
+    /// bytes go on.
+    pub(crate) fn tell_sender(&mut self, found: Found, mtu: u32, frame: &mut Buffer<'_>) {
+        let memory = self.table.memory();
+        let Some(slot) = memory.slots().get(found.index as usize) else { return };
+        let back = match found.direction {
+            Direction::Inbound => Direction::Outbound,
+            Direction::Outbound => Direction::Inbound,
+        };
+        let told = too_big::tell(frame, found.direction, slot, mtu, memory.settings());
+        let hop = memory.next_hops().get(slot.next_hop(back) as usize);
+        let interface = hop.map(|hop| hop.interface.load()).filter(|_| told.is_ok());
+        let sent = interface.is_some_and(|interface| self.outbox.push(interface, frame.bytes()));
+        self.count(if sent { Counter::TooBig } else { Counter::PassOnFailed });
     }
 
     /// Puts a TOA option into a translated segment; if there is no room, sends one with it before.

@@ -12,7 +12,8 @@
 //! forged have become NOPs before. Where the header has no room, all other options but timestamps
 //! are left away: nothing that a connection needs is among them before data has come. Where the
 //! packet has no room, which for clients that respect the MSS they were told is never, a bare ACK
-//! with the option goes first.
+//! with the option goes first; one that has no room without it either is answered with what fits, as
+//! the packet path answers it.
 
 use seawall_fastpath::family::Version;
 use seawall_fastpath::layout::{Slot, Word, flag};

@@ -28,8 +28,8 @@
 
 use seawall_fastpath::datagram::{self, Datagram};
 use seawall_fastpath::layout::{Ends, NO_SCALE, RecordHeader, Scales, ServiceKey, Word, flag};
-use seawall_fastpath::native::{Buffer, Memory};
-use seawall_fastpath::{Direction, Endpoint, TcpState, Transport};
+use seawall_fastpath::native::Memory;
+use seawall_fastpath::{Direction, Endpoint, Reason, TcpState, Transport};
 use seawall_wire::SeqNumber;
 
 use crate::counters::Counter;
@@ -204,23 +204,19 @@ impl<M: Memory> Engine<M> {
         let Some(mut buffer) = buffer(&mut bytes, frame) else {
             return self.count(Counter::RecordInvalid);
         };
-        let sent = self.translate_datagram(now, found, &mut buffer);
+        let memory = self.table.memory();
+        let Some(slot) = memory.slots().get(found.index as usize) else { return };
+        let hop = memory.next_hops().get(slot.next_hop(found.direction) as usize);
+        let datagram = datagram::parse(&mut buffer, frame.len());
+        let forwarded = match datagram.zip(hop) {
+            Some((it, hop)) => datagram::forward(&mut buffer, &it, found.direction, slot, hop, now),
+            None => Err(Reason::NextHopMissing),
+        };
+        if forwarded == Err(Reason::MtuExceeded) {
+            let mtu = hop.map_or(0, |hop| hop.mtu.load());
+            return self.tell_sender(found, mtu, &mut buffer);
+        }
+        let sent = forwarded.ok().map(|it| (it.interface, it.confirmed));
         self.send_on(now, found, sent, buffer.bytes());
-    }
-
-    /// Interface and whether the state has changed, as [`Engine::send_on`] takes them.
-    fn translate_datagram(
-        &self,
-        now: u64,
-        found: Found,
-        buffer: &mut Buffer<'_>,
-    ) -> Option<(u32, bool)> {
-        let len = seawall_fastpath::Frame::len(buffer);
-        let datagram = datagram::parse(buffer, len)?;
-        let slot = self.table.slot(found.index)?;
-        let hop = self.table.memory().next_hops().get(slot.next_hop(found.direction) as usize)?;
-        let forwarded =
-            datagram::forward(buffer, &datagram, found.direction, slot, hop, now).ok()?;
-        Some((forwarded.interface, forwarded.confirmed))
     }
 }

@@ -16,10 +16,11 @@ use seawall_wire::checksum::Sum;
 use seawall_wire::{Bytes, icmp};
 
 use crate::decision::Decision;
-use crate::family::{Family, OwnHeader, Version};
-use crate::layout::Settings;
-use crate::packet::Network;
-use crate::{Addr, Frame, Reason};
+use crate::detour::ours;
+use crate::family::{Family, OwnHeader, V4, V6, Version};
+use crate::layout::{Settings, Slot};
+use crate::packet::{self, Network};
+use crate::{Action, Addr, Direction, Endpoint, Frame, Reason, Tuple, Verdict};
 
 /// Bytes quoted behind the IP header.
 const QUOTED: usize = 20;
@@ -49,6 +50,43 @@ pub(crate) fn answer<V: Family, F: Frame>(
     match write::<V, F>(frame, network, limit, settings.ttl.load() as u8) {
         Ok(()) => Decision::send(ingress, Reason::TooBig),
         Err(reason) => Decision::drop(reason),
+    }
+}
+
+/// The same for a packet that the engine was to send on: makes of `frame`, which goes `direction` in
+/// the session in `slot` and whose next hop takes `mtu` bytes, the error for its sender.
+///
+/// # Errors
+/// The reason to drop it; the frame may have changed.
+pub fn tell<F: Frame>(
+    frame: &mut F,
+    direction: Direction,
+    slot: &Slot,
+    mtu: u32,
+    settings: &Settings,
+) -> Result<(), Reason> {
+    match packet::version(frame) {
+        Some(Version::V4) => tell_as::<V4, F>(frame, direction, slot, mtu, settings),
+        Some(Version::V6) => tell_as::<V6, F>(frame, direction, slot, mtu, settings),
+        None => Err(Reason::IpMalformed),
+    }
+}
+
+fn tell_as<V: Family, F: Frame>(
+    frame: &mut F,
+    direction: Direction,
+    slot: &Slot,
+    mtu: u32,
+    settings: &Settings,
+) -> Result<(), Reason> {
+    let Some(network) = Network::read::<V, F>(frame) else { return Err(Reason::IpMalformed) };
+    let end = |address| Endpoint { address, port: 0 };
+    let tuple = Tuple { source: end(network.ip.source), destination: end(network.ip.destination) };
+    let limit = Limit { mtu, from: ours(&tuple, direction, slot) };
+    match answer::<V, F>(frame, &network, limit, settings, 0).verdict() {
+        Some(Verdict { action: Action::Send { .. }, .. }) => Ok(()),
+        Some(Verdict { reason, .. }) => Err(reason),
+        None => Err(Reason::MtuExceeded),
     }
 }
 

@@ -15,3 +15,4 @@ mod statistics;
 mod support;
 mod thresholds;
 mod toggle;
+mod too_big;
