@@ -9,9 +9,9 @@
 //! of one that is marked down go on; with `expire_nodest_conn` they end too. What it has not answered
 //! yet ends with either, so that the client may go to another.
 
-use seawall_fastpath::TcpState;
 use seawall_fastpath::layout::{Settings, Slot, Word, flag, switch};
 use seawall_fastpath::native::Memory;
+use seawall_fastpath::{TcpState, Transport};
 
 use crate::accounts::{Health, Server, Service};
 use crate::desired::{Config, Introduction, RealServerSpec, ServiceSpec};
@@ -70,6 +70,7 @@ impl<M: Memory> Engine<M> {
         };
         self.publish();
         self.request(Request::ServiceChanged(number as u32));
+        self.believers = None;
         number as u32
     }
 
@@ -82,6 +83,7 @@ impl<M: Memory> Engine<M> {
         for server in &mut found.servers {
             server.removed = true;
         }
+        self.believers = None;
         self.publish();
     }
 
@@ -124,6 +126,7 @@ impl<M: Memory> Engine<M> {
     pub fn set_introduction(&mut self, service: u32, introduction: Introduction) {
         let Some(found) = self.services.get_mut(service as usize) else { return };
         found.spec.introduction = introduction;
+        self.believers = None;
         self.request(Request::ServiceChanged(service));
     }
 
@@ -168,6 +171,7 @@ impl<M: Memory> Engine<M> {
         };
         found.order.push(at as u32);
         found.stale = true;
+        self.believers = None;
         self.request(Request::ServiceChanged(service));
         Some(at as u32)
     }
@@ -204,6 +208,7 @@ impl<M: Memory> Engine<M> {
         }
         found.order.retain(|at| *at != server);
         found.stale = true;
+        self.believers = None;
         // What it has refused, others may take.
         found.refused = 0;
         self.request(Request::ServiceChanged(service));
@@ -266,6 +271,11 @@ impl<M: Memory> Engine<M> {
             return;
         }
         change_flag(slot, slot.generation.load(), flag::NO_SERVER, lost);
+        let real = slot.ends().real.address;
+        if self.table.transport(index) == Transport::Tcp && self.believes_toa(real) {
+            let Some(slot) = self.table.slot(index) else { return };
+            change_flag(slot, slot.generation.load(), flag::TOA, true);
+        }
         if (removed || down) && self.ends_with_server(state) {
             self.wheel.arm(index, now);
         }

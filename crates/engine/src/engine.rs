@@ -1,6 +1,6 @@
 //! The engine: what it holds, how records reach their handler, how sessions begin and end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use seawall_fastpath::cookie::Offer;
 use seawall_fastpath::layout::{
@@ -95,6 +95,9 @@ pub struct Engine<M> {
     /// Sessions whose packets go through the engine until the frames that are to be sent have been:
     /// slot, generation, and the flag for it.
     pub(crate) opening: Vec<(u32, u32, u32)>,
+    /// Addresses of real servers of services with TOA, unless services, real servers or who has TOA have
+    /// changed since that was last wanted.
+    pub(crate) believers: Option<HashSet<Addr>>,
     /// Sessions that wait for a neighbour's MAC.
     pub(crate) waiting: Vec<(u32, u32)>,
 }
@@ -161,6 +164,7 @@ impl<M: Memory> Engine<M> {
             unconfirmed_udp: 0,
             answers: HashMap::new(),
             opening: Vec::new(),
+            believers: None,
             waiting: Vec::new(),
         };
         engine.publish();

@@ -160,7 +160,7 @@ impl<M: Memory> Engine<M> {
         // What the real server gets before the client's first byte comes after our SYN.
         let before = preface.map_or(0, |preface| preface.len);
         let client_isn = packet.tcp.seq.sub(1).sub(before);
-        let toa = if introduction == Introduction::Toa { flag::TOA } else { 0 };
+        let toa = if introduction == Introduction::Toa { flag::BEARS_TOA } else { 0 };
         let (f, syn_value) = match spec.forwarding {
             Forwarding::Nat => (0, options.timestamps.unwrap_or_default().value),
             Forwarding::FullNat => (
@@ -342,11 +342,15 @@ impl<M: Memory> Engine<M> {
         let early = std::mem::take(&mut handshake.early);
         self.early_bytes -= early.bytes();
         self.learn(service, &handshake, &options);
+        let Some(ends) = self.table.slot(found.index).map(Slot::ends) else { return };
+        let believes = self.believes_toa(ends.real.address);
         let Some(slot) = self.table.slot(found.index) else { return };
         let tcp = &arrived.packet.tcp;
-        let toa = slot.state().flags & flag::TOA;
+        let toa = slot.state().flags & flag::BEARS_TOA;
         let mut flags = flag::PROXIED | flag::OPENING | toa;
-        let ends = slot.ends();
+        if toa != 0 || believes {
+            flags |= flag::TOA;
+        }
         if handshake.preface.is_some() || toa != 0 && ends.local != ends.client {
             flags |= flag::INTRODUCING;
         }

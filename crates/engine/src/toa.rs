@@ -9,7 +9,8 @@
 //! SYN bears none, as in DPVS: the module does not look there, and its options are full.
 //!
 //! It is the first of the options, for the module takes the first it finds; those that a client
-//! forged have become NOPs before. Where the header has no room, all other options but timestamps
+//! forged have become NOPs before. The module believes them in every connection to its host, so they
+//! become NOPs in all sessions to the address of a real server of any service with TOA. Where the header has no room, all other options but timestamps
 //! are left away: nothing that a connection needs is among them before data has come. Where the
 //! packet has no room, which for clients that respect the MSS they were told is never, a bare ACK
 //! with the option goes first; one that has no room without it either is answered with what fits, as
@@ -26,6 +27,7 @@ use seawall_wire::tcp::option::{ALIGNED_TIMESTAMPS, MSS, MSS_LEN, NOP, TOA_V4, T
 use seawall_wire::tcp::{Flags, HEADER_LEN};
 use seawall_wire::{Bytes, SeqNumber};
 
+use crate::desired::Introduction;
 use crate::engine::{Arrived, Engine};
 use crate::lengthen::{self, MAX_OPTIONS};
 use crate::table::Found;
@@ -78,7 +80,7 @@ impl Toa {
         direction: Direction,
         flags: Flags,
     ) -> Option<Self> {
-        let both = flag::INTRODUCING | flag::TOA;
+        let both = flag::INTRODUCING | flag::BEARS_TOA;
         let due = direction == Direction::Inbound && word.flags & both == both;
         (due && !flags.intersects(Flags::SYN.with(Flags::RST)))
             .then(|| Self::new(slot.ends().client))
@@ -125,6 +127,19 @@ impl Toa {
 }
 
 impl<M: Memory> Engine<M> {
+    /// Whether a real server at `address` believes TOA options.
+    pub(crate) fn believes_toa(&mut self, address: Addr) -> bool {
+        let services = &self.services;
+        let believers = self.believers.get_or_insert_with(|| {
+            let with_toa = services
+                .iter()
+                .filter(|it| !it.removed && it.spec.introduction == Introduction::Toa);
+            let servers = with_toa.flat_map(|service| &service.servers);
+            servers.filter(|it| !it.removed).map(|it| it.spec.address.address).collect()
+        });
+        believers.contains(&address)
+    }
+
     /// What a real server says once it has accepted.
     pub(crate) fn hear(&mut self, now: u64, found: Found, arrived: &Arrived<'_>) {
         if self.preface(found.index).is_some() {

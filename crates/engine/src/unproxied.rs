@@ -71,7 +71,10 @@ impl<M: Memory> Engine<M> {
             self.next_hops.learned(hops, arrived.interface, packet.link, Sender::Unproven)?;
         let client_isn = packet.tcp.seq;
         let toa = self.introduction(service) == Introduction::Toa;
-        let mut flags = if toa { flag::TOA } else { 0 };
+        let mut flags = if toa { flag::BEARS_TOA } else { 0 };
+        if toa || self.believes_toa(spec.address.address) {
+            flags |= flag::TOA;
+        }
         let (mut f, mut ts_in) = (0, 0);
         if spec.forwarding == Forwarding::FullNat {
             f = self.isn(&ends.outbound(), now).since(client_isn);

@@ -1,12 +1,12 @@
 //! TOA, byte by byte (SPEC C7): which segments bear the option, and that none of the client's does.
 
-use seawall_engine::{Counter, Forwarding, Introduction};
+use seawall_engine::{Counter, Forwarding, Introduction, ProxyProtocol};
 use seawall_fastpath::Ring;
 
 use crate::conversation::{Conversation, Offer, mss_of};
 use crate::support::balancer::Setup;
 use crate::support::family::{Family, in_each_family};
-use crate::support::introduction::toa;
+use crate::support::introduction::{proxy_header, toa};
 use crate::support::packet::{ACK, FIN, Opt, PSH, RST, SYN, Segment};
 use crate::support::stage::{CLIENT_ISN, CLIENT_PORT, SERVER_ISN, Stage, answer, data};
 
@@ -25,6 +25,8 @@ in_each_family! {
     a_client_does_not_lift_its_limit_through_its_real_server,
     nothing_is_overtaken_when_the_real_server_has_heard,
     a_session_that_is_closed_is_introduced_no_more,
+    forged_options_reach_no_real_server_that_believes_another_services,
+    a_proxy_header_goes_alone_to_a_real_server_that_believes_options,
 }
 
 fn setup(family: Family) -> Setup {
@@ -420,4 +422,46 @@ fn a_session_that_is_closed_is_introduced_no_more(family: Family) {
         assert_eq!(counter(&talk.stage, Counter::PassedOn), passed, "XDP does it alone");
         talk.end();
     }
+}
+
+/// A real server's module believes the option in every connection to the host.
+fn forged_options_reach_no_real_server_that_believes_another_services(family: Family) {
+    for forwarding in [Forwarding::FullNat, Forwarding::Nat] {
+        let setup = Setup { services: 2, forwarding, ..Setup::of(family) };
+        let mut before = Conversation::open(&setup, Offer::CLIENT, Offer::SERVER);
+        let said = before.client_segment(ACK | PSH, b"z");
+        let said = Segment { options: vec![forged(family)], ..said };
+        before.stage.client(&said);
+        assert_eq!(before.stage.one_to_server().options, said.options);
+        let now = before.stage.balancer.now();
+        before.stage.balancer.engine.set_introduction(1, Introduction::Toa);
+        before.stage.balancer.engine.settle(now);
+        before.stage.client(&said);
+        assert_eq!(plain(&mut before.stage).payload, b"z", "also in sessions that there were");
+        let mut next = Conversation::begin_on(before.stage, 40_001, Offer::CLIENT);
+        next.establish(Offer::SERVER);
+        let said = next.client_segment(ACK | PSH, b"z");
+        next.stage.client(&Segment { options: vec![forged(family)], ..said });
+        plain(&mut next.stage);
+        assert_eq!(counter(&next.stage, Counter::ToaAdded), 0);
+    }
+}
+
+fn a_proxy_header_goes_alone_to_a_real_server_that_believes_options(family: Family) {
+    let protocol = ProxyProtocol::V2;
+    let introduction = Introduction::Proxy(protocol);
+    let mut stage = Stage::new(&Setup { services: 2, introduction, ..Setup::of(family) });
+    stage.balancer.engine.set_introduction(1, Introduction::Toa);
+    let mut talk = Conversation::begin_on(stage, CLIENT_PORT, Offer::CLIENT);
+    let early = Segment { options: vec![forged(family)], ..data(&talk.first, 0, b"early") };
+    talk.stage.client(&early);
+    talk.stage.round();
+    let accept = talk.accepts(Offer::SERVER);
+    talk.stage.server(&accept);
+    talk.stage.round();
+    let sent: Vec<_> = talk.stage.to_servers.drain(..).collect();
+    let header = proxy_header(protocol, (family.client(), CLIENT_PORT), family.vip());
+    assert_eq!((&sent[0].payload, &sent[1].payload[..]), (&header, &b"early"[..]));
+    let is_toa = |option: &Opt| matches!(option, Opt::Other(253 | 254, _));
+    assert!(!sent.iter().flat_map(|sent| &sent.options).any(is_toa), "{sent:?}");
 }

@@ -33,6 +33,9 @@ pub mod flag {
     pub const INTRODUCING: u32 = 1 << 11;
     /// The real server believes TOA options: none of the client's own may reach it.
     pub const TOA: u32 = 1 << 12;
+    /// While [`INTRODUCING`], segments of the client's get a TOA option; without it that is for a
+    /// PROXY header.
+    pub const BEARS_TOA: u32 = 1 << 13;
 }
 
 /// State, flags and `d` in the one word that either side may change at any time.
