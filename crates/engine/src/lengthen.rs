@@ -6,6 +6,7 @@ use seawall_fastpath::family::Version;
 use seawall_fastpath::packet::Packet;
 use seawall_wire::Bytes;
 use seawall_wire::checksum::Update;
+use seawall_wire::tcp::option::{END, NOP};
 use seawall_wire::tcp::{HEADER_LEN, MAX_HEADER_LEN};
 
 /// Most bytes of options that a header has room for.
@@ -26,6 +27,20 @@ pub(crate) fn options_of<F: Frame>(frame: &mut F, packet: &Packet) -> [u8; MAX_O
         *byte = frame.window::<1>(packet.l4 + HEADER_LEN + at).map_or(0, |from| from.u8(0));
     }
     options
+}
+
+/// Where the first option of that kind and length stands in `options`.
+pub(crate) fn find(options: &[u8], kind: u8, len: u8) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match *options.get(at..)? {
+            [END, ..] => return None,
+            [NOP, ..] => at += 1,
+            [its, its_len, ..] if (its, its_len) == (kind, len) => return Some(at),
+            [_, its_len, ..] => at += usize::from(its_len).max(1),
+            [] | [_] => return None,
+        }
+    }
 }
 
 /// Gives the segment `packet` in `frame` these options, no shorter than those it has and a multiple

@@ -25,6 +25,7 @@ use seawall_fastpath::packet::Packet;
 use seawall_fastpath::translate::window_bytes;
 use seawall_fastpath::{Frame, TcpState};
 use seawall_wire::checksum::Update;
+use seawall_wire::tcp::option::{TIMESTAMPS, TIMESTAMPS_LEN as TIMESTAMPS_OPTION_LEN};
 use seawall_wire::tcp::{Flags, HEADER_LEN};
 use seawall_wire::{Bytes, SeqNumber};
 
@@ -32,6 +33,7 @@ use crate::change::change_flag;
 use crate::counters::Counter;
 use crate::engine::{Arrived, Engine};
 use crate::handshake::{parse_options, window_to_server};
+use crate::lengthen;
 use crate::outbox::MAX_FRAME;
 use crate::proxy_header::{ProxyHeader, ProxyProtocol};
 use crate::send::{Says, copy};
@@ -185,7 +187,8 @@ impl<M: Memory> Engine<M> {
             window: window_to_server(slot),
             syn: None,
             // That of the SYN: nothing that the real server has taken note of is later, for of what
-            // comes behind the header it notes no clock before it has the header.
+            // comes behind the header it notes no clock before it has the header, and what the client
+            // acknowledges between its parts bears this one too.
             timestamps: preface.echo.map(|echo| Timestamps { value, echo }),
         };
         self.say_with(index, Direction::Inbound, &says, part);
@@ -288,7 +291,8 @@ impl<M: Memory> Engine<M> {
         let window = window_bytes(&arrived.packet, Direction::Outbound, slot);
         let scale = Scales::from_bits(slot.scales.load()).real_server_shift();
         let window = (window.saturating_sub(missing) >> scale).min(u32::from(u16::MAX));
-        let numbers = Numbers { seq: arrived.packet.tcp.seq, ack: end, window: window as u16 };
+        let numbers =
+            Numbers { seq: arrived.packet.tcp.seq, ack: end, window: window as u16, clock: None };
         self.pass_renumbered(now, found, arrived, numbers);
     }
 
@@ -310,10 +314,19 @@ impl<M: Memory> Engine<M> {
                 return self.keep_early(found.index, arrived);
             }
             // It acknowledges what the real server says; beyond its window it would not be heard.
-            let numbers = Numbers { seq: tcp.seq.sub(missing), ack: tcp.ack, window: tcp.window };
+            // There its clock is noted, and must not be later than that of the rest of the header.
+            let (seq, clock) = (tcp.seq.sub(missing), self.first_clock(found.index));
+            let numbers = Numbers { seq, ack: tcp.ack, window: tcp.window, clock };
             return self.pass_renumbered(now, found, arrived, numbers);
         }
         self.pass_on(now, found, arrived.frame);
+    }
+
+    /// The clock that the header bears, as the client counts.
+    fn first_clock(&self, index: u32) -> Option<u32> {
+        let handshake = self.sessions.get(index as usize)?.handshake.as_deref()?;
+        let slot = self.table.slot(index)?;
+        Some(handshake.syn_value.wrapping_sub(slot.ts_in.load()))
     }
 
     fn pass_renumbered(&mut self, now: u64, found: Found, arrived: &Arrived<'_>, numbers: Numbers) {
@@ -364,6 +377,8 @@ struct Numbers {
     seq: SeqNumber,
     ack: SeqNumber,
     window: u16,
+    /// Its TSval, if it has one.
+    clock: Option<u32>,
 }
 
 impl Numbers {
@@ -379,6 +394,14 @@ impl Numbers {
         header.set_u32(8, self.ack.0);
         header.set_u16(14, self.window);
         header.set_u16(16, checksum);
+        let mut options = lengthen::options_of(frame, packet);
+        let options = options.get_mut(..usize::from(tcp.header_len) - HEADER_LEN)?;
+        if let Some(clock) = self.clock
+            && let Some(at) = lengthen::find(options, TIMESTAMPS, TIMESTAMPS_OPTION_LEN)
+        {
+            options.get_mut(at + 2..at + 6)?.copy_from_slice(&clock.to_be_bytes());
+            lengthen::set_options(frame, packet, options)?;
+        }
         Some(())
     }
 }

@@ -19,10 +19,9 @@
 use seawall_fastpath::family::Version;
 use seawall_fastpath::layout::{Slot, Word, flag};
 use seawall_fastpath::native::{Buffer, Memory};
-use seawall_fastpath::options::{self, Timestamps};
+use seawall_fastpath::options::Timestamps;
 use seawall_fastpath::packet::Packet;
-use seawall_fastpath::{Addr, Direction, Endpoint, Frame};
-use seawall_wire::checksum::Update;
+use seawall_fastpath::{Addr, Direction, Endpoint};
 use seawall_wire::tcp::option::{ALIGNED_TIMESTAMPS, MSS, MSS_LEN, NOP, TOA_V4, TOA_V6};
 use seawall_wire::tcp::{Flags, HEADER_LEN};
 use seawall_wire::{Bytes, SeqNumber};
@@ -195,30 +194,11 @@ fn only(timestamps: Option<Timestamps>) -> [u8; MAX_OPTIONS] {
 /// Makes the MSS that the SYN/ACK `packet` in `frame` offers the client smaller by the option of its
 /// first segments (LVS: `fullnat_mss_adjust_entry`).
 pub(crate) fn leave_room(frame: &mut Buffer<'_>, packet: &Packet, client: Addr) -> Option<()> {
-    let mut at = HEADER_LEN;
-    options::parse(frame, packet).ok()?.mss?;
-    while at + usize::from(MSS_LEN) <= usize::from(packet.tcp.header_len) {
-        let [kind, option_len] =
-            frame.window::<2>(packet.l4 + at).map(|it| [it.u8(0), it.u8(1)])?;
-        if kind == NOP {
-            at += 1;
-            continue;
-        }
-        if kind == MSS && option_len == MSS_LEN {
-            let option = frame.window::<4>(packet.l4 + at)?;
-            let old = option.u16(2);
-            let new = old.saturating_sub(len(client) as u16);
-            option.set_u16(2, new);
-            let before = old.to_be_bytes().into_iter().zip(new.to_be_bytes()).enumerate();
-            let update = before.fold(Update::new(), |update, (byte, (old, new))| {
-                update.byte_at(at + byte, old, new)
-            });
-            let checksum = frame.window::<2>(packet.l4 + 16)?;
-            let new = update.apply(checksum.u16(0));
-            checksum.set_u16(0, new);
-            return Some(());
-        }
-        at += usize::from(option_len).max(1);
-    }
-    None
+    let mut options = lengthen::options_of(frame, packet);
+    let options = options.get_mut(..usize::from(packet.tcp.header_len) - HEADER_LEN)?;
+    let at = lengthen::find(options, MSS, MSS_LEN)?;
+    let mss = options.get_mut(at + 2..at + 4)?;
+    let new = mss.u16(0).saturating_sub(len(client) as u16);
+    mss.set_u16(0, new);
+    lengthen::set_options(frame, packet, options)
 }

@@ -8,7 +8,7 @@ use crate::conversation::{Conversation, Offer};
 use crate::support::balancer::Setup;
 use crate::support::family::{Family, in_each_family};
 use crate::support::introduction::proxy_header;
-use crate::support::packet::{ACK, FIN, PSH, RST, SYN, Segment};
+use crate::support::packet::{ACK, FIN, Opt, PSH, RST, SYN, Segment};
 use crate::support::stage::{CLIENT_PORT, clock_of, data};
 
 in_each_family! {
@@ -24,6 +24,7 @@ in_each_family! {
     a_second_real_server_gets_it_too,
     a_new_handshake_replaces_a_session_that_is_over,
     what_a_removed_real_server_is_told_waits,
+    between_the_parts_no_clock_is_later_than_the_headers,
     a_reset_with_a_wrong_number_ends_nothing,
     a_client_has_its_limit_behind_the_header_too,
 }
@@ -417,6 +418,54 @@ fn what_a_removed_real_server_is_told_waits(family: Family) {
     assert!(talk.stage.to_servers.is_empty(), "as XDP drops it");
     introduced(&mut talk, len);
     talk.server_says(ACK, b"");
+}
+
+/// RFC 7323, section 5.3: the real server notes the clock of what comes in order and drops what
+/// has an earlier one.
+fn between_the_parts_no_clock_is_later_than_the_headers(family: Family) {
+    for sack in [false, true] {
+        let mut talk = Conversation::begin(&setup(family), Offer::CLIENT);
+        let header = header(family, ProxyProtocol::V2);
+        accept(&mut talk, Some(7));
+        assert!(heard_of(&mut talk).0.len() == 7);
+        // The banner reaches the client, which is later when it acknowledges that.
+        let banner = Segment { window: 0, ..acknowledges(&talk, 7, ACK | PSH, b"banner") };
+        talk.stage.server(&banner);
+        talk.stage.round();
+        talk.stage.one_to_client();
+        talk.stage.pass(500);
+        talk.client.tick(500);
+        talk.client.expects = talk.client.expects.wrapping_add(6);
+        let mut said = talk.client_segment(ACK, b"");
+        let echo = clock_of(&said).expect("timestamps").1;
+        if sack {
+            said.options.extend([
+                Opt::Nop,
+                Opt::Nop,
+                Opt::Sack(vec![(said.ack + 9, said.ack + 19)]),
+            ]);
+        }
+        talk.stage.client(&said);
+        talk.stage.round();
+        let got = talk.stage.one_to_server();
+        assert_eq!(got.seq, talk.syn.seq.wrapping_add(1 + 7));
+        let noted = clock_of(&got).expect("timestamps").0;
+        assert_eq!(got.options.len(), said.options.len());
+        assert_ne!(echo, 0);
+        talk.stage.server(&acknowledges(&talk, 7, ACK, b""));
+        talk.stage.round();
+        let (rest, clock) = heard_of(&mut talk);
+        assert_eq!(rest, header[7..]);
+        assert!(clock.wrapping_sub(noted) < 1 << 31, "RFC 7323: PAWS: {clock} after {noted}");
+    }
+}
+
+/// The payload and the clock of the one segment that the real server got.
+#[track_caller]
+fn heard_of(talk: &mut Conversation) -> (Vec<u8>, u32) {
+    let got = talk.stage.one_to_server();
+    let clock = clock_of(&got).expect("timestamps").0;
+    (got.payload, clock)
 }
 
 /// RFC 5961, section 3.2: who is not in the window has not ended it.
