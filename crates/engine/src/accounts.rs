@@ -10,7 +10,7 @@ use crate::estimator::{Estimator, Rates};
 use crate::scheduler::{Arrival, Candidate, Scheduler};
 use crate::udp::ANSWER_MS;
 
-/// Packets, bytes and connections of finished sessions (IPVS: `ip_vs_kstats`).
+/// Packets, bytes and connections (IPVS: `struct ip_vs_kstats`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
     /// Connections scheduled.
@@ -52,7 +52,9 @@ pub struct ServerReport {
     /// What was asked for.
     pub spec: RealServerSpec,
     /// Sessions in SYN_SENT, SYN_RECV and ESTABLISHED (Linux, `ip_vs_proto_tcp.c`,
-    /// `tcp_state_active_table`); those of UDP never (`ip_vs_ctl.c`, `__ip_vs_update_dest`).
+    /// `tcp_state_active_table`); those of UDP never: all begin as inactive (`ip_vs_ctl.c`,
+    /// `__ip_vs_update_dest`; `ip_vs_conn.c`, `ip_vs_bind_dest`), and only TCP's states change that
+    /// (`ip_vs_proto_tcp.c`, `set_tcp_state`).
     pub active: u32,
     /// Other sessions.
     pub inactive: u32,

@@ -4,8 +4,9 @@
 //! There is no handshake, so nothing ever proves a client's address. What stands in for proof is a
 //! conversation: a session begins in SYN_RECV, the real server's first datagram marks it answered
 //! ([`flag::ANSWERED`]), and a datagram of the client's after that confirms it: ESTABLISHED, which
-//! the engine is told. That is when Linux's connection tracking calls a flow assured
-//! (`net/netfilter/nf_conntrack_proto_udp.c`). Whoever sends from addresses that are not its own
+//! the engine is told. (Linux's connection tracking calls a flow assured when that happens two seconds
+//! after its first datagram or later: `nf_conntrack_udp_packet` in
+//! `net/netfilter/nf_conntrack_proto_udp.c`.) Whoever sends from addresses that are not its own
 //! may confirm sessions where it guesses when the answer has come, so all UDP sessions together
 //! have only a share of the table (SPEC B6; the engine's `udp` module). No other state exists, and
 //! no datagram ends a session.

@@ -3,8 +3,9 @@
 //! section 3.2).
 //!
 //! As IPVS (Linux, `ip_vs_xmit.c`, `ensure_mtu_is_adequate`). But where IPVS has the kernel
-//! fragment an IPv4 packet whose sender allows it, this one is dropped and counted: nothing that
-//! speaks TCP leaves DF unset and sends more than its path takes.
+//! fragment an IPv4 packet whose sender allows it, this one is dropped and counted: nothing here
+//! cuts packets in pieces. Hardly anything that speaks TCP leaves DF unset; a sender of UDP may, and
+//! is not told. The links on both sides should have one MTU.
 //!
 //! The error quotes the header of the packet and the 20 bytes behind it: what Linux, the
 //! BSDs and Windows look for a connection by (RFC 792 asks for 8). There is one for each such packet
