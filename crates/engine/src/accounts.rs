@@ -360,11 +360,14 @@ impl<M: Memory> Engine<M> {
     pub(crate) fn count_as(&mut self, index: u32, to: Counted) {
         let Some(session) = self.sessions.get_mut(index as usize) else { return };
         let from = std::mem::replace(&mut session.counted, to);
+        if from == to {
+            return;
+        }
         let (service, server) = (session.service, session.server);
-        match (from == Counted::Not, to == Counted::Not) {
-            (true, false) => self.live.insert(index),
-            (false, true) => self.live.remove(index),
-            (true, true) | (false, false) => {}
+        if from == Counted::Not {
+            self.live.insert(index);
+        } else if to == Counted::Not {
+            self.live.remove(index);
         }
         if let Some(found) = self.services.get_mut(service as usize) {
             found.recount(server, from, to);
