@@ -6,13 +6,14 @@ mod demo;
 mod interrupt;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use seawall_control::api::Client;
-use seawall_control::config::Protocol;
+use seawall_control::api::{Client, ClientError, Stop};
+use seawall_control::config::{DEFAULT_STATE, Protocol};
 use seawall_control::counters::{render_drops, render_stats};
 use seawall_control::report::{Health, Page, ServerName, SessionReport};
 
@@ -56,11 +57,19 @@ enum Command {
         #[arg(long, default_value = "/run/seawall/api.sock")]
         api: PathBuf,
     },
-    /// Stop the daemon: XDP detached, addresses it added removed.
+    /// Stop the daemon: XDP detached, addresses it added removed. When it has died, or was stopped
+    /// with --keep, clear what it has left.
     Stop {
         /// The daemon's API socket.
         #[arg(long, default_value = "/run/seawall/api.sock")]
         api: PathBuf,
+        /// Leave sessions and addresses to the next daemon.
+        #[arg(long)]
+        keep: bool,
+        /// Clear what a daemon has left in this directory, if none listens on the socket; run it in
+        /// the network namespace of that daemon.
+        #[arg(long, default_value = DEFAULT_STATE, conflicts_with = "keep")]
+        state: PathBuf,
     },
 }
 
@@ -133,11 +142,37 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Server { mark: Mark::Down(server) } => mark(&server, Health::Down)?,
         Command::Server { mark: Mark::Up(server) } => mark(&server, Health::Up)?,
         Command::Reload { api } => println!("{}", Client::new(&api).reload()?.to_line()),
-        Command::Stop { api } => {
-            Client::new(&api).stop()?;
-        }
+        Command::Stop { api, keep, state } => stop(&api, keep, &state)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long a daemon may take to end.
+const END: Duration = Duration::from_secs(30);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(20);
+
+fn stop(api: &Path, keep: bool, state: &Path) -> Result<()> {
+    let client = Client::new(api);
+    let what = if keep { Stop::Keep } else { Stop::End };
+    match client.stop(what) {
+        Ok(_) => {
+            let end = Instant::now() + END;
+            // The socket goes last; then the next daemon may come.
+            while api.exists() && Instant::now() < end {
+                std::thread::sleep(LOOK);
+            }
+            Ok(())
+        }
+        Err(error @ ClientError::NotRunning(_)) if !keep => {
+            if !daemon::clear(state)? {
+                return Err(error.into());
+            }
+            println!("cleared what a daemon had left in {}", state.display());
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn mark(server: &Server, health: Health) -> Result<()> {

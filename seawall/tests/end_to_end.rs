@@ -184,11 +184,11 @@ fn a_config_error_names_its_line_and_leaves_nothing_attached() {
         assert!(!attached(&topology), "{error}");
         assert_eq!(added(&topology), 0, "{error}");
     }
-    // Nothing stands in the way of one that is right, and nothing of it stays when it is killed.
+    // Nothing stands in the way of one that is right. Killed, it leaves what the next one takes over.
     let daemon = Daemon::start(&topology, &spec).unwrap();
     assert!(attached(&topology));
     let socket = daemon.socket().to_owned();
     drop(daemon);
     assert!(Client::new(socket).version().is_err());
-    assert!(!attached(&topology));
+    assert!(attached(&topology));
 }

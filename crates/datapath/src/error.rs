@@ -1,6 +1,7 @@
 //! What can go wrong between user space and the kernel.
 
 use std::io;
+use std::path::PathBuf;
 
 use aya::maps::MapError;
 use aya::programs::ProgramError;
@@ -101,6 +102,40 @@ pub enum Error {
         interface: u32,
         /// The kernel's answer.
         source: Box<ProgramError>,
+    },
+    /// A state directory cannot be used.
+    #[error(
+        "cannot {action} {}: {source}; state must be a directory on a BPF file system \
+         (`mount -t bpf bpf /sys/fs/bpf`)", path.display()
+    )]
+    State {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The directory, or a pin in it.
+        path: PathBuf,
+        /// The answer.
+        source: io::Error,
+    },
+    /// Another daemon lives on a state directory.
+    #[error(
+        "another daemon lives on {}; stop it with `seawall stop`, or set another `state`",
+        directory.display()
+    )]
+    StateInUse {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// What a daemon has left is not what this one can take over.
+    #[error(
+        "cannot take over what a daemon has left in {dir}: {what}; put it back as it was, or run \
+         `seawall stop --state {dir}`, which ends the sessions, or set another `state`",
+        dir = directory.display()
+    )]
+    StateMismatch {
+        /// The directory.
+        directory: PathBuf,
+        /// What differs.
+        what: String,
     },
     /// epoll, an eventfd or the signal handlers could not be set up or used.
     #[error("cannot {action}: {source}")]

@@ -94,6 +94,11 @@ impl Injector {
         }
     }
 
+    /// Goes on counting from what another has counted.
+    pub fn count_from(&mut self, counters: InjectCounters) {
+        self.counters = counters;
+    }
+
     /// What became of all frames so far.
     #[must_use]
     pub fn counters(&self) -> InjectCounters {

@@ -8,18 +8,22 @@
 //!
 //! Nothing here decides anything: that is the business of the layers above.
 
+mod bpf_call;
 pub mod clock;
 mod error;
 mod inject;
 mod mapped;
 pub mod netlink;
 pub mod netns;
+mod owned;
+mod pins;
 pub mod program_test;
 pub mod random;
 pub mod requirements;
 mod ring;
 mod shared;
 mod signals;
+mod state;
 mod tables;
 #[cfg(test)]
 mod testing;
@@ -29,8 +33,10 @@ mod xdp;
 pub use error::Error;
 pub use inject::{BATCH_FRAMES, InjectCounters, Injector, MAX_FRAME};
 pub use mapped::{Cells, MappedArray};
+pub use owned::Owned;
 pub use ring::Ring;
 pub use shared::SharedMemory;
 pub use signals::{Signal, Signals};
+pub use state::State;
 pub use wait::{Ready, Sources, Waiter, Waker};
 pub use xdp::{Limits, Mode, Rings, Xdp};

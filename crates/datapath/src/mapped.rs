@@ -6,7 +6,9 @@ use std::ptr::{self, NonNull};
 
 use aya::maps::{MapData, MapType};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use seawall_fastpath::layout::{Bucket, Filter, NextHop, Settings, Slot, Template};
+use seawall_fastpath::layout::{
+    Bucket, Filter, Header, LedgerRecord, NextHop, Settings, Slot, Template,
+};
 
 use crate::Error;
 
@@ -30,6 +32,10 @@ unsafe impl Cells for NextHop {}
 unsafe impl Cells for Template {}
 // SAFETY: as above.
 unsafe impl Cells for Settings {}
+// SAFETY: as above.
+unsafe impl Cells for Header {}
+// SAFETY: as above.
+unsafe impl Cells for LedgerRecord {}
 
 /// A BPF array, mapped for reading and writing for as long as this lives. The mapping keeps the
 /// kernel's memory even when the map and the program are gone.

@@ -6,9 +6,14 @@
 
 use std::fs::File;
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+
+use crate::state::BPFFS;
 
 /// Moves the calling thread into a new, empty network namespace.
 ///
@@ -38,6 +43,43 @@ pub fn current() -> io::Result<OwnedFd> {
 pub fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: setns takes no pointers, and the descriptor is open for as long as it is borrowed.
     check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })
+}
+
+/// What names the calling thread's network namespace until the machine restarts (`SO_NETNS_COOKIE`).
+///
+/// # Errors
+///
+/// Those of opening a socket.
+pub fn cookie() -> io::Result<u64> {
+    let socket = UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut cookie = 0_u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, which `cookie` has.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok(cookie)
+}
+
+/// Moves the calling thread into a mount namespace of its own, whose changes nobody else sees, with an
+/// empty BPF file system at its usual place: what is pinned there is gone with the last process in it.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_ADMIN`, and those of mount(2).
+pub fn unshare_bpffs() -> io::Result<()> {
+    // SAFETY: unshare takes no pointers; CLONE_NEWNS concerns the calling thread alone.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private)?;
+    mount("bpf", BPFFS, "bpf", MountFlags::empty(), None)?;
+    Ok(())
 }
 
 /// Makes a command's process die (SIGKILL) as soon as the *thread* that spawns it ends, so that

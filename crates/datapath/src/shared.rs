@@ -1,6 +1,9 @@
-//! The arrays that the program and the engine share, as the engine takes them.
+//! The arrays that the program and the engine share, and those that the engine leaves to the next one,
+//! as the engine takes them.
 
-use seawall_fastpath::layout::{Bucket, Filter, NextHop, Settings, Slot, Template};
+use seawall_fastpath::layout::{
+    Bucket, Filter, Header, LedgerRecord, NextHop, Settings, Slot, Template,
+};
 use seawall_fastpath::native::Memory;
 
 use crate::{Error, MappedArray, Xdp};
@@ -14,6 +17,8 @@ pub struct SharedMemory {
     next_hops: MappedArray<NextHop>,
     templates: MappedArray<Template>,
     settings: MappedArray<Settings>,
+    header: MappedArray<Header>,
+    ledger: MappedArray<LedgerRecord>,
 }
 
 impl SharedMemory {
@@ -27,9 +32,14 @@ impl SharedMemory {
         if settings.len() != 1 {
             return Err(Error::Object { what: format!("{} settings", settings.len()) });
         }
+        let (header, ledger) = (xdp.header()?, xdp.ledger()?);
+        if header.len() != 1 {
+            return Err(Error::Object { what: format!("{} headers", header.len()) });
+        }
         let (slots, index) = (xdp.slots()?, xdp.index()?);
         let (filter, next_hops) = (xdp.filter()?, xdp.next_hops()?);
-        Ok(Self { slots, index, filter, next_hops, templates: xdp.templates()?, settings })
+        let templates = xdp.templates()?;
+        Ok(Self { slots, index, filter, next_hops, templates, settings, header, ledger })
     }
 }
 
@@ -56,5 +66,13 @@ impl Memory for SharedMemory {
 
     fn settings(&self) -> &Settings {
         self.settings.first().expect("`new` has seen that there is one")
+    }
+
+    fn header(&self) -> &Header {
+        self.header.first().expect("`new` has seen that there is one")
+    }
+
+    fn ledger(&self) -> &[LedgerRecord] {
+        &self.ledger
     }
 }

@@ -1,5 +1,7 @@
 //! What XDP looks up by key: services, addresses, interfaces; and the counters it keeps.
 
+use std::collections::HashSet;
+
 use aya::Pod;
 use aya::maps::{HashMap, MapData, MapError};
 use seawall_fastpath::Reason;
@@ -79,6 +81,19 @@ impl Xdp {
         INTERFACES.remove(&mut self.interfaces, &interface)
     }
 
+    /// Removes the services, addresses and interfaces that are not among these.
+    #[expect(clippy::missing_errors_doc, reason = "said once for all of them")]
+    pub fn retain(
+        &mut self,
+        services: &HashSet<ServiceKey>,
+        addresses: &HashSet<AddressKey>,
+        interfaces: &HashSet<u32>,
+    ) -> Result<(), Error> {
+        SERVICES.retain(&mut self.services, |Plain(key)| services.contains(key))?;
+        ADDRESSES.retain(&mut self.addresses, |Plain(key)| addresses.contains(key))?;
+        INTERFACES.retain(&mut self.interfaces, |index| interfaces.contains(index))
+    }
+
     /// How often each [`Reason`] was given (its number is the position), over all CPUs, since
     /// the program was loaded.
     ///
@@ -125,6 +140,20 @@ impl Table {
             }
             _ => Ok(()),
         }
+    }
+
+    fn retain<K: Pod, V: Pod>(
+        &self,
+        map: &mut HashMap<MapData, K, V>,
+        keep: impl Fn(&K) -> bool,
+    ) -> Result<(), Error> {
+        let keys: Result<Vec<_>, _> = map.keys().collect();
+        for key in keys.map_err(|source| self.failed("read", source))? {
+            if !keep(&key) {
+                self.remove(map, &key)?;
+            }
+        }
+        Ok(())
     }
 
     fn failed(&self, action: &'static str, source: MapError) -> Error {

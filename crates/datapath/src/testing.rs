@@ -16,7 +16,7 @@ pub(crate) fn needs_root() -> bool {
 }
 
 /// Runs a test in a network namespace of its own, on a thread that takes it along when it ends.
-pub(crate) fn in_namespace(test: fn()) {
+pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
     if needs_root() {
         let thread = std::thread::spawn(move || {
             netns::unshare().unwrap();

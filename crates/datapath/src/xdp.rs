@@ -5,18 +5,21 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray, RingBuf};
-use aya::programs::xdp::{XdpError, XdpLinkId, XdpMode};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::{XdpError, XdpLink, XdpLinkId, XdpMode};
 use aya::programs::{ProgramError, Xdp as Program};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use seawall_fastpath::Reason;
 use seawall_fastpath::layout::{
-    AddressEntry, AddressKey, Bucket, Filter, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES,
-    MAX_NEXT_HOPS, MAX_SERVICES, NextHop, ServiceEntry, ServiceKey, Settings, Slot, Template,
-    bucket_count, name, program,
+    AddressEntry, AddressKey, Bucket, Filter, Header, InterfaceEntry, LEDGER_RECORDS, LedgerRecord,
+    MAX_ADDRESSES, MAX_INTERFACES, MAX_NEXT_HOPS, MAX_SERVICES, NextHop, ServiceEntry, ServiceKey,
+    Settings, Slot, Template, VERSION, bucket_count, name, program,
 };
 
+use crate::pins::Pins;
+use crate::state::failed;
 use crate::tables::Plain;
-use crate::{Error, MappedArray, Ring};
+use crate::{Error, MappedArray, Owned, Ring, State};
 
 /// The program and its maps as built by `cargo xtask bpf`.
 static OBJECT: &[u8] =
@@ -45,6 +48,8 @@ pub struct Limits {
 /// How the program runs on an interface.
 #[derive(Debug)]
 pub enum Mode {
+    /// As it was: the program took the place of the one before it on its link.
+    Replaced,
     /// In the driver.
     Native,
     /// In the kernel's stack, several times slower, because the driver refused.
@@ -52,6 +57,14 @@ pub enum Mode {
         /// The driver's answer.
         native_refused: io::Error,
     },
+}
+
+/// How a link is held.
+enum Held {
+    /// By the program, as long as this process lives.
+    Here(XdpLinkId),
+    /// By its pin.
+    Pinned,
 }
 
 /// What XDP hands up.
@@ -62,12 +75,20 @@ pub struct Rings {
     pub unproven: Ring,
 }
 
-/// The loaded program and its maps. Dropping it detaches the program from every interface; the
-/// kernel frees program and maps when the last mapping and ring are gone too.
+/// The loaded program and its maps. With a state directory they stay when this is dropped, and XDP
+/// goes on; [`Xdp::end`] takes all away. Without, dropping it detaches the program from every
+/// interface, and the kernel frees program and maps when the last mapping and ring are gone too.
 pub struct Xdp {
     /// Keeps the program, and with it the links.
     pub(crate) ebpf: Ebpf,
-    links: BTreeMap<u32, XdpLinkId>,
+    links: BTreeMap<u32, Held>,
+    state: Option<State>,
+    /// This program's number.
+    generation: u32,
+    adopted: bool,
+    header: MapData,
+    ledger: MapData,
+    owned: Option<Owned>,
     rings: Option<Rings>,
     /// What the attached program hands frames on to; emptied by the kernel when it is closed.
     _programs: ProgramArray<MapData>,
@@ -103,8 +124,11 @@ impl Limits {
             + array(MAX_NEXT_HOPS.into(), size_of::<NextHop>())
             + array(self.templates.into(), size_of::<Template>())
             + array(1, size_of::<Settings>())
+            + array(1, size_of::<Header>())
+            + array(LEDGER_RECORDS.into(), size_of::<LedgerRecord>())
             + hash(MAX_SERVICES, size_of::<ServiceKey>(), size_of::<ServiceEntry>())
             + hash(MAX_ADDRESSES, size_of::<AddressKey>(), size_of::<AddressEntry>())
+            + hash(MAX_ADDRESSES, size_of::<AddressKey>(), size_of::<u64>())
             + hash(MAX_INTERFACES, size_of::<u32>(), size_of::<InterfaceEntry>())
             + u64::from(self.proven_ring_bytes)
             + u64::from(self.unproven_ring_bytes)
@@ -139,15 +163,36 @@ impl Limits {
 }
 
 impl Xdp {
-    /// Creates the maps and has the kernel verify the program. Nothing is attached yet.
+    /// Creates the maps and has the kernel verify the program. Nothing is attached yet, and nothing is
+    /// left when the process ends.
     ///
     /// # Errors
     ///
     /// [`Error::Limit`], [`Error::Maps`] for want of memory or privileges, [`Error::Verifier`],
     /// [`Error::Load`], and [`Error::Object`] if the embedded object is not of this build.
     pub fn load(limits: &Limits) -> Result<Self, Error> {
+        Self::load_with(limits, None, 0)
+    }
+
+    /// The same with all maps pinned in `state`, or those that are there: then [`Xdp::adopted`]. The
+    /// counters go on if `names` stands for the same ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`Xdp::load`], and [`Error::StateMismatch`] when what is there has another layout or other
+    /// limits; then it is left as it was.
+    pub fn open(limits: &Limits, state: State, names: u64) -> Result<Self, Error> {
+        Self::load_with(limits, Some(state), names)
+    }
+
+    fn load_with(limits: &Limits, state: Option<State>, names: u64) -> Result<Self, Error> {
         limits.check()?;
-        let mut ebpf = EbpfLoader::new()
+        let pins = Pins::prepare(limits, state.as_ref(), names)?;
+        let mut loader = EbpfLoader::new();
+        for (name, path) in &pins.paths {
+            loader.map_pin_path(name, path.clone());
+        }
+        let mut ebpf = loader
             .btf(None)
             .map_max_entries(name::SLOTS, limits.sessions + 1)
             .map_max_entries(name::INDEX, bucket_count(limits.sessions) + 1)
@@ -184,7 +229,14 @@ impl Xdp {
             let what = format!("{} counters for {} reasons", counters.len(), Reason::ALL.len());
             return Err(Error::Object { what });
         }
+        let Pins { adopted, generation, header, ledger, owned, .. } = pins;
         Ok(Self {
+            generation,
+            adopted,
+            header,
+            ledger,
+            owned: Some(Owned::new(owned)?),
+            state,
             rings: Some(Rings {
                 proven: Ring::new(take::<RingBuf<_>>(&mut ebpf, name::PROVEN)?),
                 unproven: Ring::new(take::<RingBuf<_>>(&mut ebpf, name::UNPROVEN)?),
@@ -209,13 +261,16 @@ impl Xdp {
     }
 
     /// Attaches the program to an interface (an index in the calling thread's namespace) by a
-    /// BPF link, which the kernel removes when this process ends, however it does: in the
-    /// driver, or, if that refuses, in the kernel's stack.
+    /// BPF link: in the driver, or, if that refuses, in the kernel's stack. A link that is pinned in
+    /// the state directory gets the program in place of the one before, from one frame to the next.
     ///
     /// # Errors
     ///
     /// [`Error::Attach`]: no such interface, another program there, or refused in both modes.
     pub fn attach(&mut self, interface: u32) -> Result<Mode, Error> {
+        if self.replace(interface)? {
+            return Ok(Mode::Replaced);
+        }
         let program = program(&mut self.ebpf, name::PROGRAM)?;
         let (link, mode) = match program.attach_to_if_index(interface, XdpMode::Driver) {
             Ok(link) => (link, Mode::Native),
@@ -230,20 +285,119 @@ impl Xdp {
                 (link, Mode::Generic { native_refused })
             }
         };
-        self.links.insert(interface, link);
+        self.hold(interface, link)?;
         Ok(mode)
+    }
+
+    /// Puts the program on the link that is pinned for an interface, if there is one that lives.
+    fn replace(&mut self, interface: u32) -> Result<bool, Error> {
+        let Some(state) = &self.state else { return Ok(false) };
+        let Ok(pinned) = PinnedLink::from_pin(state.link(interface)) else { return Ok(false) };
+        let Ok(link) = XdpLink::try_from(FdLink::from(pinned)) else { return Ok(false) };
+        let program = program(&mut self.ebpf, name::PROGRAM)?;
+        let Ok(link) = program.attach_to_link(link) else {
+            // Its interface is gone, and another has its number.
+            state.detach(interface)?;
+            return Ok(false);
+        };
+        program.take_link(link).map_err(|source| Error::Load(Box::new(source)))?;
+        self.links.insert(interface, Held::Pinned);
+        Ok(true)
+    }
+
+    /// Keeps a new link: by a pin, or for as long as this lives.
+    fn hold(&mut self, interface: u32, link: XdpLinkId) -> Result<(), Error> {
+        let Some(state) = &self.state else {
+            self.links.insert(interface, Held::Here(link));
+            return Ok(());
+        };
+        let program = program(&mut self.ebpf, name::PROGRAM)?;
+        let link = program.take_link(link).map_err(|source| Error::Load(Box::new(source)))?;
+        let path = state.link(interface);
+        let pin = |source| failed("pin a link at", &path, source);
+        let link = FdLink::try_from(link).map_err(|error| pin(io::Error::other(error)))?;
+        link.pin(&path).map_err(|error| pin(io::Error::other(error)))?;
+        self.links.insert(interface, Held::Pinned);
+        Ok(())
+    }
+
+    /// Whether the maps are those that a daemon has left.
+    #[must_use]
+    pub const fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// The start is complete: what is there can be taken over from now on. Links of other interfaces
+    /// are detached, and so are tail-call arrays older than those of the program before this one,
+    /// which may still run somewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] when a pin cannot be removed.
+    pub fn complete(&mut self) -> Result<(), Error> {
+        let Some(state) = &self.state else { return Ok(()) };
+        for interface in state.links()? {
+            if !self.links.contains_key(&interface) {
+                state.detach(interface)?;
+            }
+        }
+        state.forget_programs(self.generation.saturating_sub(1))?;
+        if let Some(header) = self.header()?.first() {
+            header.version.publish(VERSION);
+        }
+        state.stay();
+        Ok(())
+    }
+
+    /// Detaches the program from every interface and removes all pins.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] when a pin cannot be removed.
+    pub fn end(self) -> Result<(), Error> {
+        let Self { state, ebpf, .. } = self;
+        let ended = state.map_or(Ok(()), State::remove);
+        drop(ebpf);
+        ended
+    }
+
+    /// The addresses that the host has from us, once.
+    pub fn take_owned(&mut self) -> Option<Owned> {
+        self.owned.take()
+    }
+
+    /// What the next daemon is told beside the tables: an array of one.
+    ///
+    /// # Errors
+    ///
+    /// As [`slots`](Self::slots).
+    pub fn header(&self) -> Result<MappedArray<Header>, Error> {
+        MappedArray::new(name::HEADER, &self.header)
+    }
+
+    /// The numbers of services and real servers.
+    ///
+    /// # Errors
+    ///
+    /// As [`slots`](Self::slots).
+    pub fn ledger(&self) -> Result<MappedArray<LedgerRecord>, Error> {
+        MappedArray::new(name::LEDGER, &self.ledger)
     }
 
     /// Detaches the program from an interface; nothing if it is not attached there.
     ///
     /// # Errors
     ///
-    /// [`Error::Load`] if the kernel refuses, which for a link it does not.
+    /// [`Error::Load`] if the kernel refuses, which for a link it does not, and [`Error::State`]
+    /// likewise for its pin.
     pub fn detach(&mut self, interface: u32) -> Result<(), Error> {
         match self.links.remove(&interface) {
-            Some(link) => program(&mut self.ebpf, name::PROGRAM)?
+            Some(Held::Here(link)) => program(&mut self.ebpf, name::PROGRAM)?
                 .detach(link)
                 .map_err(|source| Error::Load(Box::new(source))),
+            Some(Held::Pinned) => {
+                self.state.as_ref().map_or(Ok(()), |state| state.detach(interface))
+            }
             None => Ok(()),
         }
     }
@@ -335,7 +489,7 @@ impl Xdp {
 }
 
 /// Words of the filter of an index for so many sessions.
-const fn filter_words(sessions: u32) -> u32 {
+pub(crate) const fn filter_words(sessions: u32) -> u32 {
     Filter::words(bucket_count(sessions) + 1)
 }
 

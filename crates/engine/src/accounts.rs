@@ -124,13 +124,19 @@ pub(crate) struct Server {
     pub(crate) overloaded: bool,
     pub(crate) health: Health,
     pub(crate) totals: Totals,
+    /// What of them cannot be read from the slots of sessions that live.
+    pub(crate) settled: Totals,
     pub(crate) estimator: Estimator,
     /// Only its sessions are left of it.
     pub(crate) removed: bool,
+    /// An engine before this one has left it, and it has not been added again.
+    pub(crate) left: bool,
     /// Where it is among the candidates, unless it has been removed.
     place: usize,
     /// See [`Candidate::last_weight`].
     last_weight: u32,
+    /// Its record in the ledger, if there was room.
+    pub(crate) record: Option<u32>,
 }
 
 impl Server {
@@ -144,10 +150,13 @@ impl Server {
             overloaded: false,
             health: Health::Up,
             totals: Totals::default(),
+            settled: Totals::default(),
             estimator: Estimator::default(),
             removed: false,
+            left: false,
             place: 0,
             last_weight: spec.weight,
+            record: None,
         }
     }
 
@@ -203,6 +212,8 @@ pub(crate) struct Service {
     pub(crate) cookie_epochs: u32,
     /// A [`crate::Request::ServiceChanged`] is on its way.
     pub(crate) told: bool,
+    /// Its record in the ledger, if there was room.
+    pub(crate) record: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -327,7 +338,7 @@ impl<M: Memory> Engine<M> {
     }
 
     pub(crate) fn deadline(&self, index: u32, slot: &Slot, state: TcpState) -> u64 {
-        slot.last_seen() + self.timeout(index, state)
+        slot.last_seen().saturating_add(self.timeout(index, state))
     }
 
     /// How long a session may be idle in `state`, in milliseconds.
@@ -388,18 +399,32 @@ impl<M: Memory> Engine<M> {
     }
 
     pub(crate) fn tally_connection(&mut self, index: u32) {
-        self.tally(index, &Totals { connections: 1, ..Totals::default() });
+        let one = Totals { connections: 1, ..Totals::default() };
+        self.tally(index, &one);
+        self.tally_settled(index, &one);
     }
 
+    /// Adds to what a session's real server shows.
     pub(crate) fn tally(&mut self, index: u32, totals: &Totals) {
-        let Some(session) = self.sessions.get(index as usize) else { return };
-        let server = self
-            .services
-            .get_mut(session.service as usize)
-            .and_then(|service| service.servers.get_mut(session.server as usize));
-        if let Some(server) = server {
+        if let Some(server) = self.server_of(index) {
             server.totals.add(totals);
         }
+    }
+
+    /// Adds to what is written down for the next engine: no slot will say it again.
+    pub(crate) fn tally_settled(&mut self, index: u32, totals: &Totals) {
+        let Some(session) = self.sessions.get(index as usize) else { return };
+        let (service, server) = (session.service, session.server);
+        if let Some(found) = self.server_of(index) {
+            found.settled.add(totals);
+            self.save_totals(service, server);
+        }
+    }
+
+    fn server_of(&mut self, index: u32) -> Option<&mut Server> {
+        let session = self.sessions.get(index as usize)?;
+        let service = self.services.get_mut(session.service as usize)?;
+        service.servers.get_mut(session.server as usize)
     }
 }
 
@@ -423,6 +448,7 @@ impl Service {
             refused: 0,
             cookie_epochs: 0,
             told: false,
+            record: None,
         };
         service.advertised = service.takes(false);
         service

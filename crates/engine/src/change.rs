@@ -49,16 +49,26 @@ impl<M: Memory> Engine<M> {
     pub fn add_service(&mut self, spec: ServiceSpec) -> u32 {
         let key = spec.key();
         let mut service = Service::new(ServiceSpec { real_servers: Vec::new(), ..spec });
+        let proxied = service.spec.synproxy;
         let returns = |old: &Service| old.removed && old.spec.key() == key;
         let unused = |old: &Service| old.removed && !old.is_referred_to();
         let all = &self.services;
         let at = all.iter().position(returns).or_else(|| all.iter().position(unused));
         let number = match at.and_then(|at| Some((at, self.services.get_mut(at)?))) {
             Some((at, old)) => {
+                service.record = old.record;
                 if old.spec.key() == key {
                     service.servers = std::mem::take(&mut old.servers);
                     service.gone = old.gone;
                     service.estimator = std::mem::take(&mut old.estimator);
+                    if !proxied && (old.spec.synproxy || old.cookie_epochs > 0) {
+                        service.cookie_epochs = COOKIE_EPOCHS;
+                    }
+                } else {
+                    let records = self.table.memory().ledger();
+                    for record in old.servers.iter().filter_map(|server| server.record) {
+                        self.ledger.give_back(records, record);
+                    }
                 }
                 *old = service;
                 at
@@ -69,6 +79,7 @@ impl<M: Memory> Engine<M> {
             }
         };
         self.publish();
+        self.enlist_service(number as u32);
         self.request(Request::ServiceChanged(number as u32));
         self.believers = None;
         number as u32
@@ -96,6 +107,7 @@ impl<M: Memory> Engine<M> {
             found.cookie_epochs = COOKIE_EPOCHS;
         }
         found.spec.synproxy = on;
+        self.enlist_service(service);
         self.request(Request::ServiceChanged(service));
     }
 
@@ -158,9 +170,15 @@ impl<M: Memory> Engine<M> {
             Some((at, old)) => {
                 if old.spec.address == spec.address {
                     old.set_spec(spec);
-                    (old.health, old.removed) = (Health::Up, false);
+                    old.removed = false;
+                    // Whoever marked one that an engine before this one had still means it.
+                    if !std::mem::take(&mut old.left) {
+                        old.health = Health::Up;
+                    }
                 } else {
-                    found.gone.add(&std::mem::replace(old, Server::new(spec)).totals);
+                    let mut new = Server::new(spec);
+                    new.record = old.record;
+                    found.gone.add(&std::mem::replace(old, new).totals);
                 }
                 at
             }
@@ -172,6 +190,10 @@ impl<M: Memory> Engine<M> {
         found.order.push(at as u32);
         found.stale = true;
         self.believers = None;
+        // The service too: what was the totals of another is among its own now. In this order nothing
+        // is lost in between.
+        self.enlist_service(service);
+        self.enlist_server(service, at as u32);
         self.request(Request::ServiceChanged(service));
         Some(at as u32)
     }
@@ -181,6 +203,7 @@ impl<M: Memory> Engine<M> {
     pub fn set_server(&mut self, service: u32, server: u32, spec: RealServerSpec) {
         if let Some(found) = self.services.get_mut(service as usize) {
             found.set_server(server, spec);
+            self.save_load(service);
             self.request(Request::ServiceChanged(service));
         }
     }
@@ -190,6 +213,7 @@ impl<M: Memory> Engine<M> {
     pub fn set_health(&mut self, service: u32, server: u32, health: Health) {
         if let Some(found) = self.services.get_mut(service as usize) {
             found.change_server(server, |server| server.health = health);
+            self.save_load(service);
             self.request(Request::ServiceChanged(service));
         }
     }
@@ -218,6 +242,9 @@ impl<M: Memory> Engine<M> {
     /// every live one. Those that end with their real server do so as [`Engine::handle_timeout`] is
     /// called next, no more at once than frames can be sent.
     pub fn settle(&mut self, now: u64) {
+        if std::mem::take(&mut self.adopting) {
+            self.finish_adoption(now);
+        }
         let mut used = vec![false; self.table.memory().next_hops().len()];
         for place in 0..self.live.len() {
             let Some(index) = self.live.at(place) else { continue };
@@ -235,7 +262,7 @@ impl<M: Memory> Engine<M> {
                 *used = true;
             }
         }
-        self.next_hops.sweep(&used);
+        self.next_hops.sweep(self.table.memory().next_hops(), &used);
     }
 
     /// [`Engine::settle`] when nothing has changed but the health of one real server: only its sessions

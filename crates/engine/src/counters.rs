@@ -1,4 +1,7 @@
-//! What the engine counts.
+//! What the engine counts: in the header, where the next engine goes on.
+
+use seawall_fastpath::Reason;
+use seawall_fastpath::layout::COUNTER_CELLS;
 
 seawall_fastpath::counters! {
     /// An event that the engine counts.
@@ -25,6 +28,16 @@ seawall_fastpath::counters! {
         "Sessions opened, with and without the proxy, and of UDP.", "";
     Established, false, "sessions_established",
         "Proxied sessions whose real server completed its handshake.", "";
+    Adopted, false, "sessions_adopted",
+        "Sessions that a daemon took over from the one before it.", "";
+    OrphanSlot, false, "adopt_orphan_slots",
+        "Sessions that a daemon found half made, half ended or twice, and ended.", "";
+    OrphanEntry, false, "adopt_orphan_entries",
+        "Index entries that a daemon found to lead nowhere, and removed.", "";
+    OrphanTemplate, false, "adopt_orphan_templates",
+        "Persistence templates that a daemon found to be of nobody, and freed.", "";
+    RecordStale, false, "record_stale",
+        "Records that waited for a daemon for longer than a cookie lives.", "";
     Expired, false, "sessions_expired",
         "Sessions whose timeout ran out.", "";
     SynSent, false, "rs_syn_sent",
@@ -117,22 +130,17 @@ seawall_fastpath::counters! {
         "Records that named no session or service, or held no segment.", "";
 }
 
-/// One number a [`Counter`].
-#[derive(Debug)]
-pub(crate) struct Counters(Vec<u64>);
+/// What the engine leaves free at the end of the header's counters, for the datapath's.
+pub const DATAPATH_COUNTERS: usize = 8;
 
-impl Counters {
-    pub(crate) fn new() -> Self {
-        Self(vec![0; Counter::ALL.len()])
-    }
+const _: () = assert!(Counter::ALL.len() + DATAPATH_COUNTERS <= COUNTER_CELLS);
 
-    pub(crate) fn add(&mut self, counter: Counter) {
-        if let Some(value) = self.0.get_mut(counter as usize) {
-            *value += 1;
-        }
-    }
-
-    pub(crate) fn get(&self, counter: Counter) -> u64 {
-        self.0.get(counter as usize).copied().unwrap_or(0)
-    }
+/// Stands for the names of all counters, the packet path's too, in their order (FNV-1a).
+#[must_use]
+pub fn counter_names() -> u64 {
+    let engine = Counter::ALL.iter().map(|counter| counter.name());
+    let names = Reason::ALL.iter().map(|reason| reason.name()).chain(engine);
+    names.flat_map(|name| name.bytes().chain([0])).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

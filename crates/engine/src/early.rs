@@ -1,5 +1,6 @@
 //! What a client sends before its real server may have it (SPEC A8).
 
+use seawall_fastpath::TcpState;
 use seawall_fastpath::native::Memory;
 use seawall_wire::SeqNumber;
 use seawall_wire::tcp::Flags;
@@ -61,6 +62,11 @@ impl<M: Memory> Engine<M> {
         let session = self.sessions.get_mut(index as usize);
         if let Some(handshake) = session.and_then(|session| session.handshake.take()) {
             self.early_bytes -= handshake.early.bytes();
+            if let Some(slot) = self.table.slot(index)
+                && slot.state().state == TcpState::SynSent
+            {
+                slot.forget_kept();
+            }
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use seawall_fastpath::cookie::Offer;
+use seawall_fastpath::cell::Cell64;
+use seawall_fastpath::cookie::{EPOCH_MS, Offer};
 use seawall_fastpath::layout::{
-    Ends, RecordHeader, RecordKind, Scales, ServiceEntry, ServiceKey, Word, flag, switch,
+    Ends, Kept, RecordHeader, RecordKind, Scales, ServiceEntry, ServiceKey, Word, flag, switch,
 };
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::packet::Packet;
@@ -13,16 +14,20 @@ use seawall_fastpath::{Addr, Direction, Endpoint, TcpState, Transport, Tuple};
 use seawall_wire::SeqNumber;
 use seawall_wire::ethernet::MacAddr;
 
-use crate::accounts::{Counted, Service, Totals};
+use crate::accounts::{Counted, Service, Totals, totals_of};
 use crate::change::change_flag;
-use crate::counters::{Counter, Counters};
-use crate::desired::{Config, Desired, Forwarding, Introduction, RealServerSpec, Secrets};
+use crate::counters::Counter;
+use crate::desired::{
+    Config, Desired, Forwarding, Introduction, LocalPool, RealServerSpec, Secrets,
+};
 use crate::epoch::Epoch;
 use crate::handshake::Handshake;
+use crate::ledger::Ledger;
 use crate::live::Live;
 use crate::next_hops::{Gateway, Interface, NextHops, Sender};
 use crate::outbox::Outbox;
 use crate::ports::Ports;
+use crate::preface::Preface;
 use crate::send::parse;
 use crate::statistics::Scan;
 use crate::table::{Found, Table};
@@ -81,7 +86,7 @@ pub struct Engine<M> {
     pub(crate) scan: Scan,
     pub(crate) outbox: Outbox,
     requests: VecDeque<Request>,
-    counters: Counters,
+    pub(crate) ledger: Ledger,
     /// Bytes in the early-data stores of all sessions.
     pub(crate) early_bytes: usize,
     /// Sessions of services without the proxy that no client has confirmed.
@@ -100,6 +105,8 @@ pub struct Engine<M> {
     pub(crate) believers: Option<HashSet<Addr>>,
     /// Sessions that wait for a neighbour's MAC.
     pub(crate) waiting: Vec<(u32, u32)>,
+    /// Sessions of another engine have been taken over, and no timer of theirs runs yet.
+    pub(crate) adopting: bool,
 }
 
 /// A segment that came up a ring.
@@ -128,6 +135,8 @@ pub(crate) struct Opening {
     pub(crate) word: Word,
     /// Only for answers: no packet of the client's leads to it.
     pub(crate) one_packet: bool,
+    /// What the accepted ACK says, and what goes before it, for an engine that never saw it.
+    pub(crate) kept: Option<(Kept, Option<Preface>)>,
 }
 
 impl<M: Memory> Engine<M> {
@@ -142,22 +151,35 @@ impl<M: Memory> Engine<M> {
         secrets.cookie.first(settings);
         settings.bucket_mask.store(memory.index().len() as u32 - 2);
         settings.heartbeat.store(now);
+        memory.header().isn_key.set(secrets.isn);
+        let mut engine = Self::empty(memory, config, desired.pools, now);
+        engine.services = desired.services.into_iter().map(Service::new).collect();
+        for service in 0..engine.services.len() as u32 {
+            engine.enlist(service);
+        }
+        engine.publish();
+        engine
+    }
+
+    /// An engine without services around `memory` as it is.
+    pub(crate) fn empty(memory: M, config: Config, pools: Vec<LocalPool>, now: u64) -> Self {
         let (slots, templates) = (memory.slots().len(), memory.templates().len());
-        let engine = Self {
+        let index_key = memory.settings().index_key.get();
+        Self {
             config,
-            isn_key: secrets.isn,
+            isn_key: memory.header().isn_key.get(),
             table: Table::new(memory),
-            services: desired.services.into_iter().map(Service::new).collect(),
-            pools: desired.pools.into_iter().map(Ports::new).collect(),
+            services: Vec::new(),
+            pools: pools.into_iter().map(Ports::new).collect(),
             sessions: (0..slots).map(|_| Session::default()).collect(),
             live: Live::new(slots),
             next_hops: NextHops::default(),
             wheel: Wheel::new(slots, now),
-            templates: Templates::new(templates, secrets.index, now),
+            templates: Templates::new(templates, index_key, now),
             scan: Scan::new(now, 0),
             outbox: Outbox::default(),
             requests: VecDeque::new(),
-            counters: Counters::new(),
+            ledger: Ledger::default(),
             early_bytes: 0,
             unproven: 0,
             udp: 0,
@@ -166,9 +188,8 @@ impl<M: Memory> Engine<M> {
             opening: Vec::new(),
             believers: None,
             waiting: Vec::new(),
-        };
-        engine.publish();
-        engine
+            adopting: false,
+        }
     }
 
     /// Bytes that the engine keeps for each session, live or not, without early data.
@@ -301,6 +322,10 @@ impl<M: Memory> Engine<M> {
         let Some(kind) = RecordKind::from_bits(header.kind) else {
             return self.count(Counter::RecordInvalid);
         };
+        // Whoever sent it has given up, or will send it again.
+        if now.saturating_sub(header.time) > EPOCH_MS {
+            return self.count(Counter::RecordStale);
+        }
         if kind == RecordKind::StateChanged {
             if self.generation(header.slot) == Some(header.generation) {
                 self.state_changed(now, header.slot);
@@ -431,7 +456,7 @@ impl<M: Memory> Engine<M> {
     /// The value of `counter`.
     #[must_use]
     pub fn counter(&self, counter: Counter) -> u64 {
-        self.counters.get(counter)
+        self.table.memory().header().counters.get(counter as usize).map_or(0, Cell64::load)
     }
 
     /// Bytes that the early-data stores of all sessions hold (SPEC A8).
@@ -441,7 +466,9 @@ impl<M: Memory> Engine<M> {
     }
 
     pub(crate) fn count(&mut self, counter: Counter) {
-        self.counters.add(counter);
+        if let Some(cell) = self.table.memory().header().counters.get(counter as usize) {
+            cell.store(cell.load().wrapping_add(1));
+        }
     }
 
     pub(crate) fn request(&mut self, request: Request) {
@@ -589,6 +616,10 @@ impl<M: Memory> Engine<M> {
         slot.client_isn.store(opening.client_isn.0);
         slot.inbound.begin(now, opening.cookie.add(1).0);
         slot.outbound.begin(now, opening.client_isn.add(1).0);
+        if let Some((kept, preface)) = &opening.kept {
+            slot.keep(kept);
+            slot.set_preface(preface.map(|preface| preface.left()));
+        }
         slot.word.publish(opening.word.to_bits());
         let (inbound, outbound) = (opening.ends.inbound(), opening.ends.outbound());
         if !opening.one_packet && !self.table.insert(&inbound, index, Direction::Inbound) {
@@ -622,11 +653,12 @@ impl<M: Memory> Engine<M> {
             return;
         }
         let Some(slot) = self.table.slot(index) else { return };
-        let ends = slot.ends();
+        let (ends, totals) = (slot.ends(), totals_of(slot));
         self.port_freed(slot.state().transport(), &ends);
         self.table.remove(&ends.inbound(), index, Direction::Inbound);
         self.table.remove(&ends.outbound(), index, Direction::Outbound);
         self.fold(index);
+        self.tally_settled(index, &totals);
         self.count_as(index, Counted::Not);
         self.uncontrol(index);
         self.end_handshake(index);

@@ -34,15 +34,14 @@ pub(crate) struct Estimator {
 }
 
 impl Estimator {
+    /// What has been counted up to now is in no rate.
+    pub(crate) const fn begin(&mut self, totals: &Totals) {
+        self.last = counted(totals);
+    }
+
     /// Takes note of what has been counted, [`INTERVAL_MS`] after it did so before.
     pub(crate) fn tick(&mut self, totals: &Totals) {
-        let counted = [
-            totals.connections,
-            totals.in_packets,
-            totals.out_packets,
-            totals.in_bytes,
-            totals.out_bytes,
-        ];
+        let counted = counted(totals);
         for (at, places) in PLACES.iter().enumerate() {
             let new = counted[at].wrapping_sub(std::mem::replace(&mut self.last[at], counted[at]));
             // Of two seconds.
@@ -66,6 +65,11 @@ impl Estimator {
             out_bytes: rate(4),
         }
     }
+}
+
+const fn counted(totals: &Totals) -> [u64; FIELDS] {
+    let Totals { connections, in_packets, in_bytes, out_packets, out_bytes } = *totals;
+    [connections, in_packets, out_packets, in_bytes, out_bytes]
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! A12; seed sections 4.2.2, 4.5, 4.6).
 
 use seawall_fastpath::family::{Family, V4, V6, Version};
-use seawall_fastpath::layout::{Ends, NO_SCALE, Scales, ServiceEntry, Slot, Word, flag};
+use seawall_fastpath::layout::{Ends, Kept, NO_SCALE, Scales, ServiceEntry, Slot, Word, flag};
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::options::{self, Timestamps};
 use seawall_fastpath::segment::SynOptions;
@@ -33,20 +33,22 @@ const MAX_WAITING: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Handshake {
     /// When the client proved its address, in milliseconds.
-    started: u64,
+    pub(crate) started: u64,
     pub(crate) early: Early,
-    syn: SynOptions,
+    pub(crate) syn: SynOptions,
     /// Timestamps of the accepted ACK, if they are in use.
-    timestamps: Option<Timestamps>,
+    pub(crate) timestamps: Option<Timestamps>,
     /// TSval of every SYN to the same real server from the same local address.
     pub(crate) syn_value: u32,
     /// The client's window, in bytes.
-    window: u32,
-    retransmissions: u32,
-    bare_acks: u32,
-    second_server: bool,
+    pub(crate) window: u32,
+    pub(crate) retransmissions: u32,
+    pub(crate) bare_acks: u32,
+    pub(crate) second_server: bool,
     /// The PROXY header that goes before all that is kept, if there is one.
     pub(crate) preface: Option<Preface>,
+    /// Another engine has asked; whether it was heard nobody knows.
+    pub(crate) resumed: bool,
 }
 
 impl Handshake {
@@ -55,6 +57,7 @@ impl Handshake {
     pub(crate) const fn give_up(&mut self) {
         self.retransmissions = u32::MAX;
         self.second_server = false;
+        self.resumed = false;
     }
 }
 
@@ -172,6 +175,8 @@ impl<M: Memory> Engine<M> {
         let next_hop_out =
             self.next_hops.learned(hops, arrived.interface, packet.link, Sender::Proven)?;
         let ours = if offer.window_scale == NO_SCALE { NO_SCALE } else { self.config.window_scale };
+        let shift = if offer.window_scale == NO_SCALE { 0 } else { offer.window_scale };
+        let window = u32::from(packet.tcp.window) << shift;
         let opening = Opening {
             service,
             server,
@@ -185,10 +190,10 @@ impl<M: Memory> Engine<M> {
             scales: Scales { client: offer.window_scale, ours, real_server: NO_SCALE },
             word: Word { state: TcpState::SynSent, flags: flag::PROXIED | toa, d: 0 },
             one_packet: false,
+            kept: Some((Kept { window, timestamps: options.timestamps }, preface)),
         };
         let index = self.open(now, &opening)?;
         self.control(now, index, choice, Sender::Proven);
-        let shift = if offer.window_scale == NO_SCALE { 0 } else { offer.window_scale };
         let handshake = Handshake {
             started: now,
             early: Early::default(),
@@ -199,11 +204,12 @@ impl<M: Memory> Engine<M> {
             },
             timestamps: options.timestamps,
             syn_value,
-            window: u32::from(packet.tcp.window) << shift,
+            window,
             retransmissions: 0,
             bare_acks: 0,
             second_server: false,
             preface,
+            resumed: false,
         };
         if let Some(session) = self.sessions.get_mut(index as usize) {
             session.handshake = Some(Box::new(handshake));
@@ -221,7 +227,7 @@ impl<M: Memory> Engine<M> {
         let session = self.sessions.get(index as usize);
         let handshake = session.and_then(|session| session.handshake.as_deref());
         let started = handshake.map_or(now, |handshake| handshake.started);
-        let ends = started + self.config.timeouts.get(TcpState::SynSent);
+        let ends = started.saturating_add(self.config.timeouts.get(TcpState::SynSent));
         self.wheel.arm(index, ends.min(now + wait));
     }
 
@@ -366,10 +372,19 @@ impl<M: Memory> Engine<M> {
             flags |= flag::RESCALE;
         }
         slot.scales.store(scales.to_bits());
+        slot.forget_kept();
         slot.outbound.window.store(u32::from(tcp.window));
         slot.inbound.window.store(handshake.window);
         slot.outbound.last_seen.store(now);
         slot.allow_punts();
+        let accepts = Accepts {
+            window: u32::from(tcp.window),
+            mss: options.mss.unwrap_or_else(|| default_mss(arrived)),
+            clock: handshake.timestamps.and(options.timestamps).map(|clock| clock.value),
+        };
+        if let Some(preface) = &handshake.preface {
+            slot.set_preface(Some(preface.begun(&accepts, handshake.syn_value)));
+        }
         let d = slot.cookie.load().wrapping_sub(tcp.seq.0);
         let generation = slot.generation.load();
         slot.word.publish(Word { state: TcpState::Established, flags, d }.to_bits());
@@ -377,11 +392,6 @@ impl<M: Memory> Engine<M> {
         self.count(Counter::Established);
         self.state_changed(now, found.index);
         if handshake.preface.is_some() {
-            let accepts = Accepts {
-                window: u32::from(tcp.window),
-                mss: options.mss.unwrap_or_else(|| default_mss(arrived)).into(),
-                clock: handshake.timestamps.and(options.timestamps).map(|clock| clock.value),
-            };
             self.early_bytes += early.bytes();
             handshake.early = early;
             if let Some(session) = self.sessions.get_mut(found.index as usize) {
@@ -541,7 +551,12 @@ impl<M: Memory> Engine<M> {
             self.count(Counter::Expired);
             return self.retire(now, index);
         };
-        let in_time = now < handshake.started + limit;
+        let in_time = now < handshake.started.saturating_add(limit);
+        if std::mem::take(&mut handshake.resumed) && in_time {
+            self.count(Counter::SynRetransmitted);
+            self.send_syn(index);
+            return self.await_answer(now, index, SYN_TIMEOUT_MS);
+        }
         if in_time && handshake.retransmissions < retries {
             handshake.retransmissions += 1;
             let wait = SYN_TIMEOUT_MS << handshake.retransmissions.min(6);

@@ -13,6 +13,10 @@
 //! any of them, [`Engine::poll_request`] until it is empty, [`Engine::take_frames`], and, once the
 //! frames are sent, [`Engine::frames_sent`].
 //!
+//! An engine that takes over from another ([`Engine::adopt`]) has no service at first: set its
+//! interfaces, then [`Engine::adopt_next_hops`], add the services and real servers, and
+//! [`Engine::settle`].
+//!
 //! # Invariants
 //!
 //! - A slot is filled before its index entries are published, and reused only
@@ -24,6 +28,7 @@
 //! - No input makes it panic; what it cannot use is counted and dropped.
 
 mod accounts;
+mod adopt;
 mod change;
 mod counters;
 mod desired;
@@ -32,6 +37,7 @@ mod engine;
 mod epoch;
 mod estimator;
 mod handshake;
+mod ledger;
 mod lengthen;
 mod live;
 mod next_hops;
@@ -53,8 +59,9 @@ mod unproxied;
 mod wheel;
 
 pub use accounts::{Health, ServerReport, ServiceReport, SessionReport, Totals};
+pub use adopt::Adoption;
 pub use change::Proxy;
-pub use counters::Counter;
+pub use counters::{Counter, DATAPATH_COUNTERS, counter_names};
 pub use desired::{
     Config, Desired, Forwarding, Introduction, LocalPool, Netmask, Persistence, RealServerSpec,
     Secrets, ServiceSpec, StoreLimits, Timeouts,

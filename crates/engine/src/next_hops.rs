@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use seawall_fastpath::Addr;
-use seawall_fastpath::layout::{MAX_NEXT_HOPS, NextHop};
+use seawall_fastpath::layout::{MAX_NEXT_HOPS, NextHop, Owner};
 use seawall_fastpath::link::Link;
 use seawall_wire::ethernet::{MacAddr, Tags};
 
@@ -87,7 +87,8 @@ impl NextHops {
             return Some(*index);
         }
         let tags = self.interfaces.get(&gateway.interface)?.tags;
-        let index = self.make(hops, gateway.interface, tags, None)?;
+        let owner = Owner { interface: gateway.interface, gateway: Some(gateway.address) };
+        let index = self.make(hops, owner, tags, None)?;
         self.gateways.insert(gateway, index);
         Some(index)
     }
@@ -120,6 +121,7 @@ impl NextHops {
         if sender == Sender::Unproven && self.learned.len() >= MAX_UNPROVEN {
             return Err(Counter::NextHopsFull);
         }
+        let owner = Owner { interface: owner, gateway: None };
         let made = self.make(hops, owner, tags, Some(link.source));
         let index = made.ok_or(Counter::NextHopsFull)?;
         self.learned.insert(neighbour, index);
@@ -163,12 +165,40 @@ impl NextHops {
         self.neighbours.remove(&neighbour);
     }
 
+    /// Takes over the entries that another engine has made, of interfaces that are set.
+    pub(crate) fn adopt(&mut self, hops: &[NextHop]) {
+        let last = hops.iter().rposition(|hop| hop.owner().is_some()).unwrap_or_default();
+        self.owners = vec![0; last];
+        for (owned, (index, hop)) in self.owners.iter_mut().zip((1..).zip(hops.iter().skip(1))) {
+            let Some(Owner { interface, gateway }) = hop.owner() else {
+                self.free.push(index);
+                continue;
+            };
+            *owned = interface;
+            let Some(ours) = self.interfaces.get(&interface) else { continue };
+            hop.interface.store(ours.device);
+            hop.mtu.store(ours.mtu);
+            hop.set_source(ours.mac);
+            if let Some(address) = gateway {
+                self.gateways.entry(Gateway { interface, address }).or_insert(index);
+            } else if let Some(mac) = hop.destination() {
+                let neighbour = (ours.device, mac, ours.tags.identity());
+                self.learned.entry(neighbour).or_insert(index);
+            }
+        }
+    }
+
     /// Gives back the entries that are not `used`, by number.
-    pub(crate) fn sweep(&mut self, used: &[bool]) {
+    pub(crate) fn sweep(&mut self, hops: &[NextHop], used: &[bool]) {
         let is_used = |index: u32| used.get(index as usize).is_some_and(|used| *used);
         self.gateways.retain(|_, index| is_used(*index));
         self.learned.retain(|_, index| is_used(*index));
         self.free = (1..=self.owners.len() as u32).filter(|index| !is_used(*index)).collect();
+        for index in &self.free {
+            if let Some(hop) = hops.get(*index as usize) {
+                hop.set_owner(None);
+            }
+        }
     }
 
     /// The gateways, and the numbers of their entries.
@@ -189,10 +219,11 @@ impl NextHops {
     fn make(
         &mut self,
         hops: &[NextHop],
-        interface: u32,
+        owner: Owner,
         tags: Tags,
         destination: Option<MacAddr>,
     ) -> Option<u32> {
+        let interface = owner.interface;
         let ours = self.interfaces.get(&interface)?;
         let index = match self.free.pop() {
             Some(index) => index,
@@ -209,6 +240,7 @@ impl NextHops {
         hop.set_tags(tags);
         hop.set_source(ours.mac);
         hop.set_destination(destination);
+        hop.set_owner(Some(owner));
         Some(index)
     }
 }

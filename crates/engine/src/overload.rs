@@ -72,7 +72,12 @@ impl<M: Memory> Engine<M> {
     pub(crate) fn load_changed(&mut self, service: u32) {
         let quiescent = self.config.expire_quiescent_template;
         let Some(found) = self.services.get_mut(service as usize) else { return };
-        if std::mem::take(&mut found.load_changed) && found.takes(quiescent) != found.advertised {
+        if !std::mem::take(&mut found.load_changed) {
+            return;
+        }
+        let changed = found.takes(quiescent) != found.advertised;
+        self.save_load(service);
+        if changed {
             self.request(Request::ServiceChanged(service));
         }
     }

@@ -13,8 +13,8 @@
 //! real server that did not answer, as the SYN proxy notices: the next one takes the client over. While
 //! there is no other it stays.
 
-use seawall_fastpath::Endpoint;
 use seawall_fastpath::native::Memory;
+use seawall_fastpath::{Endpoint, TcpState};
 
 use crate::counters::Counter;
 use crate::desired::Persistence;
@@ -125,6 +125,47 @@ impl<M: Memory> Engine<M> {
         let Some(at) = at else { return self.count(Counter::ExceededTemplates) };
         self.attach(now, index, at);
         self.templates.assure(self.table.memory().templates(), at);
+    }
+
+    /// Takes over the templates of another engine; gives how many there are, and how many were of nobody
+    /// and freed. What leads to sessions is found again by [`Engine::control_again`].
+    pub(crate) fn adopt_templates(&mut self, now: u64) -> (u32, u32) {
+        let records = self.table.memory().templates();
+        let services = &self.services;
+        let orphans = self.templates.adopt(records, now, |service, server| {
+            let service = services.get(service as usize);
+            service.is_some_and(|service| service.servers.get(server as usize).is_some())
+        });
+        let mut live = 0;
+        for record in records {
+            if record.flags.load() != 0 {
+                live += 1;
+                if let Some(found) = self.services.get_mut(record.service.load() as usize) {
+                    found.count_template(record.server.load(), 1);
+                }
+            }
+        }
+        (live, orphans)
+    }
+
+    /// Finds the template of a session that was taken over: that of its client, if it names the same
+    /// real server. One that no longer holds need not wait for its sessions.
+    pub(crate) fn control_again(&mut self, index: u32) {
+        let Some(session) = self.sessions.get(index as usize) else { return };
+        let (service, server) = (session.service, session.server);
+        let Some(slot) = self.table.slot(index) else { return };
+        // The engine before may not have heard of it.
+        let established = slot.state().state == TcpState::Established;
+        let Some((_, key)) = self.template_key(service, slot.ends().client) else { return };
+        let Some((at, of)) = self.template(&key) else { return };
+        let Some(session) = self.sessions.get_mut(index as usize) else { return };
+        if of == server {
+            session.template = Some(at);
+            self.templates.control(at);
+            if established {
+                self.templates.assure(self.table.memory().templates(), at);
+            }
+        }
     }
 
     /// Ends the templates whose time is up.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use seawall_fastpath::family::Version;
-use seawall_fastpath::{Endpoint, Transport};
+use seawall_fastpath::{Addr, Endpoint, Transport};
 
 use crate::desired::LocalPool;
 
@@ -77,6 +77,27 @@ impl Ports {
         u32::from(self.pool.port_max) + 1 - u32::from(self.pool.port_min)
     }
 
+    /// Goes on where another engine may have been: on each address behind its longest run of free
+    /// ports begins, of those that `used` does not list for it.
+    pub(crate) fn adopt(&mut self, used: &mut HashMap<Addr, Vec<u16>>) {
+        let (first, last) = (self.pool.port_min, self.pool.port_max);
+        for (address, next) in self.pool.addresses.iter().zip(&mut self.next_port) {
+            let Some(ports) = used.get_mut(address) else { continue };
+            ports.retain(|port| (first..=last).contains(port));
+            ports.sort_unstable();
+            let after = ports.iter().skip(1).map(|port| u32::from(*port));
+            // Behind the last one the run goes on at the front.
+            let front =
+                ports.first().map(|port| u32::from(*port) + u32::from(last) + 1 - u32::from(first));
+            let runs = ports.iter().zip(after.chain(front));
+            let longest = runs.max_by_key(|(port, next)| next - u32::from(**port));
+            if let Some((port, _)) = longest {
+                let count = u32::from(last) + 1 - u32::from(first);
+                *next = (u32::from(*port) + 1 - u32::from(first)) % count;
+            }
+        }
+    }
+
     /// The next endpoint towards `real` that `is_free` for `transport`, each of which has all ports to
     /// itself: addresses of its family in turn, on each the
     /// ports in turn, and the next address before giving up. `None` after [`MAX_TRIES`] ports or when
@@ -126,7 +147,7 @@ mod tests {
     use super::Ports;
     use crate::desired::LocalPool;
     use seawall_fastpath::{Addr, Endpoint, Transport};
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
 
     const REAL: Endpoint = Endpoint { address: Addr::v4(99), port: 80 };
 
@@ -210,6 +231,24 @@ mod tests {
                 [(); 2].map(|()| ports.allocate(Transport::Tcp, real, |_| true).unwrap().address);
             assert!(family.iter().all(|address| got.contains(address)), "{got:?}");
             assert_eq!(ports.allocate(Transport::Tcp, real, |_| false), None);
+        }
+    }
+
+    #[test]
+    fn the_search_goes_on_behind_the_ports_in_use() {
+        let address = Addr::v4(1);
+        for (used, next) in [
+            (vec![5000, 5001, 5002], 5003),
+            (vec![5002, 5000, 5001, 5009], 5003),
+            (vec![5001, 5008, 5009, 5007, 6000], 5002),
+            (vec![5009, 5008], 5000),
+            (vec![5003, 5003], 5004),
+            ((5000..=5009).collect(), 5000),
+            (vec![4999, 7000], 5000),
+        ] {
+            let mut ports = ports(1, 5000, 5009);
+            ports.adopt(&mut HashMap::from([(address, used)]));
+            assert_eq!(ports.allocate(Transport::Tcp, REAL, |_| true).unwrap().port, next);
         }
     }
 

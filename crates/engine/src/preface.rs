@@ -18,7 +18,7 @@
 //!   as it would have a moment before (SPEC A11).
 
 use seawall_fastpath::Direction;
-use seawall_fastpath::layout::{Scales, flag};
+use seawall_fastpath::layout::{self, Scales, Slot, flag};
 use seawall_fastpath::native::{Buffer, Memory};
 use seawall_fastpath::options::Timestamps;
 use seawall_fastpath::packet::Packet;
@@ -72,7 +72,7 @@ pub(crate) struct Preface {
 /// What the real server says of itself in its SYN/ACK.
 pub(crate) struct Accepts {
     pub(crate) window: u32,
-    pub(crate) mss: u32,
+    pub(crate) mss: u16,
     /// Its clock, if timestamps are in use.
     pub(crate) clock: Option<u32>,
 }
@@ -93,10 +93,37 @@ impl Preface {
         }
     }
 
+    /// What the slot says of it while the real server has not answered.
+    pub(crate) const fn left(&self) -> layout::Preface {
+        let version = match self.protocol {
+            ProxyProtocol::V1 => 1,
+            ProxyProtocol::V2 => 2,
+        };
+        layout::Preface { version, mss: 0, clocks: None }
+    }
+
+    /// The same when it has; `value` is the clock of our SYN.
+    pub(crate) fn begun(&self, accepts: &Accepts, value: u32) -> layout::Preface {
+        let clocks = accepts.clock.map(|echo| Timestamps { value, echo });
+        layout::Preface { mss: accepts.mss, clocks, ..self.left() }
+    }
+
+    /// The header that a slot speaks of, `acknowledged` bytes of which the real server has: not begun.
+    pub(crate) fn of(slot: &Slot, acknowledged: u32) -> Option<Self> {
+        let protocol = match slot.preface()?.version {
+            1 => ProxyProtocol::V1,
+            _ => ProxyProtocol::V2,
+        };
+        let len = ProxyHeader::new(protocol, &slot.ends()).bytes().len() as u32;
+        let acknowledged = if acknowledged < len { acknowledged } else { 0 };
+        let sent = acknowledged;
+        Some(Self { acknowledged, sent, ..Self::new(protocol, len) })
+    }
+
     /// The real server has accepted; it has until `ends`.
     pub(crate) fn begin(&mut self, accepts: &Accepts, ends: u64) {
         let options = if accepts.clock.is_some() { TIMESTAMPS_LEN } else { 0 };
-        self.mss = accepts.mss.max(MIN_MSS) - options;
+        self.mss = u32::from(accepts.mss).max(MIN_MSS) - options;
         self.window = accepts.window;
         self.echo = accepts.clock;
         self.ends = ends;
@@ -266,9 +293,11 @@ impl<M: Memory> Engine<M> {
             preface.acknowledged = acknowledged;
             preface.window = window;
             preface.echo = preface.echo.and(clock).map(|clock| clock.value).or(preface.echo);
+            let echo = preface.echo;
             if let Some(slot) = self.table.slot(index) {
                 slot.outbound.ack.store(tcp.ack.sub(slot.f.load()).0);
                 slot.outbound.window.store(window);
+                note_echo(slot, echo);
             }
         }
         if space > 0 {
@@ -346,7 +375,34 @@ impl<M: Memory> Engine<M> {
         self.send_early(now, index);
         self.end_handshake(index);
         self.introduced(index);
+        if let Some(slot) = self.table.slot(index) {
+            slot.set_preface(None);
+        }
         self.state_changed(now, index);
+    }
+
+    /// Goes on with a header that another engine may have sent, from where the real server has
+    /// acknowledged it: it is sent again as soon as timers run, with as much time as in the beginning.
+    /// What the client has said since, it says again. Says whether there is a header.
+    pub(crate) fn resume_preface(&mut self, now: u64, index: u32) -> bool {
+        let ends = now + self.config.timeouts.get(TcpState::SynSent);
+        let Some(slot) = self.table.slot(index) else { return false };
+        let Some(left) = slot.preface() else { return false };
+        let acknowledged =
+            SeqNumber(slot.outbound.ack.load()).since(SeqNumber(slot.client_isn.load()).add(1));
+        let Some(mut preface) = Preface::of(slot, acknowledged) else { return false };
+        let accepts = Accepts {
+            window: slot.outbound.window.load(),
+            mss: left.mss,
+            clock: left.clocks.map(|clocks| clocks.echo),
+        };
+        preface.begin(&accepts, ends);
+        let mut handshake = self.resumed(slot, Some(preface));
+        handshake.syn_value = left.clocks.unwrap_or_default().value;
+        if let Some(session) = self.sessions.get_mut(index as usize) {
+            session.handshake = Some(Box::new(handshake));
+        }
+        true
     }
 
     /// Sends what the client has said meanwhile, in order; what it says next comes after it.
@@ -369,6 +425,17 @@ impl<M: Memory> Engine<M> {
         for kept in said {
             self.pass_on(now, found, &kept.frame);
         }
+    }
+}
+
+/// Keeps the real server's latest clock for an engine that has not heard it.
+fn note_echo(slot: &Slot, echo: Option<u32>) {
+    let left = slot.preface();
+    if let (Some(left), Some(echo)) = (left, echo)
+        && let Some(clocks) = left.clocks.filter(|clocks| clocks.echo != echo)
+    {
+        let clocks = Some(Timestamps { echo, ..clocks });
+        slot.set_preface(Some(layout::Preface { clocks, ..left }));
     }
 }
 

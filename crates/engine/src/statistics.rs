@@ -6,9 +6,9 @@
 
 use seawall_fastpath::native::Memory;
 
-use crate::accounts::{Counted, totals_of};
+use crate::accounts::{Counted, Totals, totals_of};
 use crate::engine::Engine;
-use crate::estimator::INTERVAL_MS;
+use crate::estimator::{Estimator, INTERVAL_MS};
 
 /// Sessions a step.
 const STEP: usize = 65_536;
@@ -84,13 +84,27 @@ impl<M: Memory> Engine<M> {
     }
 
     fn estimate(&mut self) {
+        self.each_estimator(|estimator, totals| estimator.tick(totals));
+    }
+
+    /// Brings totals up to date, and has rates begin from there.
+    pub(crate) fn begin_estimates(&mut self) {
+        for place in 0..self.live.len() {
+            if let Some(index) = self.live.at(place) {
+                self.fold(index);
+            }
+        }
+        self.each_estimator(|estimator, totals| estimator.begin(totals));
+    }
+
+    fn each_estimator(&mut self, take: impl Fn(&mut Estimator, &Totals)) {
         for service in &mut self.services {
             let mut totals = service.gone;
             for server in &mut service.servers {
-                server.estimator.tick(&server.totals);
+                take(&mut server.estimator, &server.totals);
                 totals.add(&server.totals);
             }
-            service.estimator.tick(&totals);
+            take(&mut service.estimator, &totals);
         }
     }
 }

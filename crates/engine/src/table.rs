@@ -53,6 +53,28 @@ impl<M: Memory> Table<M> {
         Self { memory, free: (1..count).rev().collect(), resting: VecDeque::new() }
     }
 
+    /// Takes the slots that are live from those that are free.
+    pub(crate) fn occupy(&mut self, is_live: impl Fn(u32) -> bool) {
+        self.free.retain(|index| !is_live(*index));
+    }
+
+    /// Where the entry of a tuple stands, by bucket and place.
+    pub(crate) fn locate(
+        &self,
+        tuple: &Tuple,
+        index: u32,
+        direction: Direction,
+    ) -> Option<(u32, usize)> {
+        let hash = self.hash(self.transport(index), tuple);
+        let entry = Entry { tag: tag(hash), direction, slot: index }.to_bits();
+        let mask = self.settings().bucket_mask.load();
+        let buckets = [first_bucket(hash, mask), second_bucket(hash, mask), mask.wrapping_add(1)];
+        buckets.into_iter().find_map(|at| {
+            let entries = &self.memory.index().get(at as usize)?.entries;
+            Some((at, entries.iter().position(|cell| cell.load() == entry)?))
+        })
+    }
+
     pub(crate) fn memory(&self) -> &M {
         &self.memory
     }

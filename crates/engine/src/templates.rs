@@ -104,8 +104,7 @@ impl Templates {
         record.flags.store(Template::LIVE | assured);
         self.unassured += u32::from(!new.assured);
         self.controlled[at as usize] = 0;
-        let bucket = self.bucket(&new.key);
-        self.next[at as usize] = std::mem::replace(&mut self.heads[bucket], at);
+        self.link(&new.key, at);
         Some(at)
     }
 
@@ -120,6 +119,64 @@ impl Templates {
         let key = TemplateKey { service: record.service.load(), client: record.client() };
         self.unlink(&key, at);
         record.flags.store(flags | Template::INVALID);
+    }
+
+    /// Takes over what another has left, at `now`, of services and real servers that `are_known`; frees
+    /// the rest and gives how many those were. Which sessions each controls
+    /// [`Templates::control`] says.
+    pub(crate) fn adopt(
+        &mut self,
+        records: &[Template],
+        now: u64,
+        are_known: impl Fn(u32, u32) -> bool,
+    ) -> u32 {
+        let mut orphans = 0;
+        self.free.clear();
+        self.unassured = 0;
+        for (at, record) in (0..self.next.len() as u32).zip(records).rev() {
+            let flags = record.flags.load();
+            let (service, server) = (record.service.load(), record.server.load());
+            if flags & Template::LIVE == 0 || !are_known(service, server) {
+                orphans += u32::from(flags != 0);
+                record.flags.store(0);
+                self.free.push(at);
+                continue;
+            }
+            self.unassured += u32::from(flags & Template::ASSURED == 0);
+            // At most as far away as it can have been set.
+            let deadline = record.deadline.load().min(now + u64::from(record.timeout.load()));
+            record.deadline.store(deadline);
+            self.wheel.arm(at, deadline);
+            if flags & Template::INVALID == 0 {
+                self.link(&TemplateKey { service, client: record.client() }, at);
+            }
+        }
+        orphans
+    }
+
+    /// Ends those that no client has proved an address for and that control no session: what came of
+    /// theirs is over.
+    pub(crate) fn end_unassured(&mut self, records: &[Template]) {
+        for (at, record) in (0..self.next.len() as u32).zip(records) {
+            let of_nobody = self.controlled.get(at as usize) == Some(&0);
+            let both = Template::LIVE | Template::ASSURED;
+            if of_nobody && record.flags.load() & both == Template::LIVE {
+                record.deadline.store(0);
+                self.wheel.arm(at, 0);
+            }
+        }
+    }
+
+    /// A session that it has made goes on, and its time as before.
+    pub(crate) fn control(&mut self, at: u32) {
+        if let Some(controlled) = self.controlled.get_mut(at as usize) {
+            *controlled += 1;
+        }
+    }
+
+    fn link(&mut self, key: &TemplateKey, at: u32) {
+        let bucket = self.bucket(key);
+        self.next[at as usize] = std::mem::replace(&mut self.heads[bucket], at);
     }
 
     fn unlink(&mut self, key: &TemplateKey, at: u32) {
@@ -141,9 +198,7 @@ impl Templates {
 
     /// A session has been made by it: it controls that, and its time begins anew.
     pub(crate) fn attach(&mut self, records: &[Template], at: u32, now: u64) {
-        if let Some(controlled) = self.controlled.get_mut(at as usize) {
-            *controlled += 1;
-        }
+        self.control(at);
         self.restart(records, at, now);
     }
 

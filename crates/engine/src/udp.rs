@@ -140,6 +140,7 @@ impl<M: Memory> Engine<M> {
                 scales: Scales { client: none, ours: none, real_server: none },
                 word: Word { state: TcpState::SynRecv, flags: flag::UDP, d: 0 },
                 one_packet,
+                kept: None,
             },
         )?;
         if let Some(session) = self.sessions.get_mut(index as usize) {

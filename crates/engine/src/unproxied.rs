@@ -102,6 +102,7 @@ impl<M: Memory> Engine<M> {
                 scales: Scales { client: scale, ours: scale, real_server: scale },
                 word: Word { state: TcpState::SynRecv, flags, d: 0 },
                 one_packet: false,
+                kept: None,
             },
         )?;
         self.control(now, index, choice, Sender::Unproven);

@@ -9,9 +9,9 @@ use core::cell::{Cell, RefCell};
 use crate::cell::Cell64;
 use crate::embryo::{self, EMBRYOS};
 use crate::layout::{
-    AddressEntry, AddressKey, Bucket, Entry, FULL_RECORD_FRAME, Filter, InterfaceEntry,
-    MAX_NEXT_HOPS, NextHop, RecordHeader, RecordKind, ServiceEntry, ServiceKey, Settings, Slot,
-    Template, bucket_count, mark,
+    AddressEntry, AddressKey, Bucket, Entry, FULL_RECORD_FRAME, Filter, Header, InterfaceEntry,
+    LedgerRecord, MAX_NEXT_HOPS, NextHop, RecordHeader, RecordKind, ServiceEntry, ServiceKey,
+    Settings, Slot, Template, bucket_count, mark,
 };
 use crate::tables::Ring;
 use crate::{Frame, Reason, Sessions, Tables};
@@ -97,6 +97,10 @@ pub trait Memory {
     fn templates(&self) -> &[Template];
     /// The settings.
     fn settings(&self) -> &Settings;
+    /// What the next engine is told beside the tables.
+    fn header(&self) -> &Header;
+    /// Whose numbers are whose.
+    fn ledger(&self) -> &[LedgerRecord];
 }
 
 impl<M: Memory + ?Sized> Memory for Rc<M> {
@@ -122,6 +126,14 @@ impl<M: Memory + ?Sized> Memory for Rc<M> {
 
     fn settings(&self) -> &Settings {
         (**self).settings()
+    }
+
+    fn header(&self) -> &Header {
+        (**self).header()
+    }
+
+    fn ledger(&self) -> &[LedgerRecord] {
+        (**self).ledger()
     }
 }
 
@@ -161,7 +173,12 @@ pub struct NativeMemory {
     next_hops: Vec<NextHop>,
     templates: Vec<Template>,
     settings: Settings,
+    header: Header,
+    ledger: Vec<LedgerRecord>,
 }
+
+/// Records in the ledger of a [`NativeMemory`]: enough for what is built on it.
+const NATIVE_RECORDS: u32 = 256;
 
 impl NativeMemory {
     /// Room for `sessions` sessions, and as many templates.
@@ -178,6 +195,8 @@ impl NativeMemory {
             next_hops: fill(MAX_NEXT_HOPS).map(|()| NextHop::default()).collect(),
             templates: fill(sessions).map(|()| Template::default()).collect(),
             settings,
+            header: Header::default(),
+            ledger: fill(NATIVE_RECORDS).map(|()| LedgerRecord::default()).collect(),
         }
     }
 }
@@ -205,6 +224,14 @@ impl Memory for NativeMemory {
 
     fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn ledger(&self) -> &[LedgerRecord] {
+        &self.ledger
     }
 }
 

@@ -101,6 +101,7 @@ pub struct Daemon {
     _output: Option<BufReader<ChildStdout>>,
     socket: PathBuf,
     directory: TempDir,
+    greeting: String,
 }
 
 impl Daemon {
@@ -136,6 +137,7 @@ impl Daemon {
         let mut process = namespace.spawn_process(command)?;
         let mut output = process.child().stdout.take().map(BufReader::new);
         let mut line = String::new();
+        let mut greeting = String::new();
         while let Some(output) = &mut output {
             line.clear();
             if output.read_line(&mut line)? == 0 {
@@ -148,9 +150,10 @@ impl Daemon {
             if line.trim_end() == "ready" {
                 break;
             }
+            greeting.push_str(&line);
         }
         let socket = directory.path().join("api.sock");
-        Ok(Self { process, _output: output, socket, directory })
+        Ok(Self { process, _output: output, socket, directory, greeting })
     }
 
     /// Its API socket.
@@ -161,6 +164,16 @@ impl Daemon {
     /// Its configuration file.
     pub fn config(&self) -> PathBuf {
         self.directory.path().join(CONFIG)
+    }
+
+    /// What it has printed before it was ready.
+    pub fn greeting(&self) -> &str {
+        &self.greeting
+    }
+
+    /// Kills it, if it lives; gives the directory with its configuration, to start another in.
+    pub fn kill(self) -> TempDir {
+        self.directory
     }
 
     /// Its process id.

@@ -88,7 +88,10 @@ impl Namespace {
         let keeper = thread::Builder::new()
             .name(format!("netns {label}"))
             .spawn(move || {
-                let made = netns::unshare().and_then(|()| netns::current());
+                // Pins of the processes in it end with it too, whatever becomes of them.
+                let made = netns::unshare()
+                    .and_then(|()| netns::unshare_bpffs())
+                    .and_then(|()| netns::current());
                 let ready = made.is_ok();
                 if report.send(made).is_ok() && ready {
                     queue.into_iter().for_each(|job| job());

@@ -1,22 +1,29 @@
-//! VIPs and local addresses that the host lacks: added after XDP is attached, removed with it.
+//! VIPs and local addresses that the host lacks: added after XDP is attached, written down before, so
+//! that whoever ends us, or takes over, knows which they are.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use seawall_control::config::Config;
+use seawall_datapath::Owned;
 use seawall_datapath::netlink::{Address, AddressSpec, Netlink, RouteKind};
 use seawall_fastpath::Addr;
 
 use super::interfaces::Interfaces;
 
-/// The addresses that we have added; removed when dropped.
-#[derive(Default)]
+/// The addresses that we, or the daemon before us, have added.
 pub(super) struct Added {
     addresses: Vec<Address>,
+    owned: Owned,
 }
 
 impl Added {
+    /// Those that are written down.
+    pub(super) fn new(owned: Owned) -> Result<Self> {
+        Ok(Self { addresses: owned.all()?, owned })
+    }
+
     /// Adds what `config` needs and the host lacks, each to the interface that its subnet is on,
     /// or else the first.
     pub(super) fn add(
@@ -30,10 +37,7 @@ impl Added {
         }
         let mut present: HashSet<IpAddr> =
             netlink.addresses()?.into_iter().map(|address| address.address).collect();
-        let vips = config.services.iter().map(|service| (service.address.ip(), false));
-        let pools = config.local_addresses.iter().flat_map(|pool| &pool.addresses);
-        let locals = pools.flat_map(|range| range.value.iter()).map(|local| (local, true));
-        for (address, deprecated) in vips.chain(locals) {
+        for (address, deprecated) in wanted(config) {
             if !present.insert(address) {
                 continue;
             }
@@ -48,38 +52,51 @@ impl Added {
             let prefix_len = if address.is_ipv4() { 32 } else { 128 };
             let link_index = link.index;
             let spec = AddressSpec { link_index, address, prefix_len, deprecated };
+            let added = Address { link_index, address, prefix_len };
+            self.owned.insert(&added)?;
+            // Unless somebody has removed it meanwhile.
+            self.addresses.retain(|known| known.address != address);
+            self.addresses.push(added);
             netlink
                 .add_address(&spec)
                 .with_context(|| format!("adding {address} to {}", link.name))?;
-            let added = Address { link_index, address, prefix_len };
-            // Unless somebody has removed it meanwhile.
-            if !self.addresses.contains(&added) {
-                self.addresses.push(added);
-            }
         }
         Ok(())
+    }
+
+    /// Removes what `config` no longer needs of what the daemon before us has added.
+    pub(super) fn drop_unwanted(&mut self, config: &Config, netlink: &mut Netlink) {
+        let wanted: HashSet<IpAddr> = wanted(config).map(|(address, _)| address).collect();
+        let unwanted: Vec<_> = self
+            .addresses
+            .iter()
+            .map(|added| added.address)
+            .filter(|address| !wanted.contains(address))
+            .collect();
+        for address in unwanted {
+            self.remove(address.into(), netlink);
+        }
     }
 
     /// Removes an address, if we have added it.
     pub(super) fn remove(&mut self, address: Addr, netlink: &mut Netlink) {
         let is_it = |added: &Address| Addr::from(added.address) == address;
         if let Some(at) = self.addresses.iter().position(is_it) {
-            delete(&self.addresses.swap_remove(at), netlink);
+            let added = self.addresses.swap_remove(at);
+            let removed = netlink.delete_address(&added);
+            if let Err(error) = removed {
+                eprintln!("seawall: cannot remove {}: {error}", added.address);
+            }
+            if let Err(error) = self.owned.remove(added.address) {
+                eprintln!("seawall: {error}");
+            }
         }
     }
 }
 
-fn delete(address: &Address, netlink: &mut Netlink) {
-    if let Err(error) = netlink.delete_address(address) {
-        eprintln!("seawall: cannot remove {}: {error}", address.address);
-    }
-}
-
-impl Drop for Added {
-    fn drop(&mut self) {
-        let Ok(mut netlink) = Netlink::open() else { return };
-        for address in &self.addresses {
-            delete(address, &mut netlink);
-        }
-    }
+/// VIPs and local addresses, and whether the kernel must not choose it as a source.
+fn wanted(config: &Config) -> impl Iterator<Item = (IpAddr, bool)> {
+    let vips = config.services.iter().map(|service| (service.address.ip(), false));
+    let pools = config.local_addresses.iter().flat_map(|pool| &pool.addresses);
+    vips.chain(pools.flat_map(|range| range.value.iter()).map(|local| (local, true)))
 }

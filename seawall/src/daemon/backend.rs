@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use seawall_control::api::{Backend, Declined};
+use seawall_control::api::{Backend, Declined, Stop};
 use seawall_control::config::Config;
 use seawall_control::report::{
     DropsReport, Health, HealthReport, Page, ReloadReport, ServerName, SessionsReport, StatsReport,
@@ -41,7 +41,7 @@ pub(super) enum Command {
     /// How the real servers of the configuration that was served are reached now: `None` is one
     /// that is not, and for all, that they could not be looked up.
     Routes(Arc<Config>, Option<Vec<Vec<Option<Gateway>>>>),
-    Stop,
+    Stop(Stop),
 }
 
 /// The end of those who ask.
@@ -148,8 +148,8 @@ impl Backend for Remote {
         self.ask(|answer| Command::Health(name, health, answer))?
     }
 
-    fn stop(&self) {
-        let _ = self.commands.send(Command::Stop);
+    fn stop(&self, what: Stop) {
+        let _ = self.commands.send(Command::Stop(what));
         self.waker.wake();
     }
 }

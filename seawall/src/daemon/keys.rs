@@ -6,6 +6,7 @@ use seawall_control::config::SharedSecret;
 use seawall_datapath::{clock, random};
 use seawall_engine::{Epoch, Secrets, SharedEpoch};
 use seawall_fastpath::cookie::EPOCH_MS;
+use seawall_fastpath::layout::Settings;
 use seawall_fastpath::siphash::Key;
 use sha2::Sha256;
 
@@ -59,6 +60,15 @@ impl Keys {
         let secrets =
             Secrets { index: random_key()?, timestamp, isn: random_key()?, cookie: epoch };
         Ok((secrets, next))
+    }
+
+    /// Whether the keys in `settings` are of this kind: from the same secret, or from none.
+    pub(super) fn made(&self, settings: &Settings) -> bool {
+        let shared = settings.epoch_ends.load() != u64::MAX;
+        match &self.secret {
+            Some(secret) => shared && derive(secret, TIMESTAMP, 0) == settings.timestamp_key.get(),
+            None => !shared,
+        }
     }
 
     /// The epoch to begin now.

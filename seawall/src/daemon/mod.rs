@@ -1,6 +1,7 @@
 //! The daemon: everything is checked, then attached, then served, then taken away again.
 
 mod addresses;
+mod adopt;
 mod backend;
 mod health;
 mod interfaces;
@@ -17,15 +18,16 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use seawall_control::api::{Declined, Server};
+use seawall_control::api::{Declined, Server, Stop};
 use seawall_control::config::Config;
 use seawall_datapath::netlink::{Event, Link, Monitor, Neighbour, NeighbourKey, Netlink};
 use seawall_datapath::{
-    Injector, Limits, Mode, Rings, SharedMemory, Signal, Signals, Sources, Waiter, Xdp, clock,
-    requirements,
+    Injector, Limits, MappedArray, Mode, Rings, SharedMemory, Signal, Signals, Sources, State,
+    Waiter, Xdp, clock, requirements,
 };
-use seawall_engine::{Desired, Engine, Gateway, Request};
-use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry};
+use seawall_engine::{Adoption, Desired, Engine, Gateway, Request, counter_names};
+use seawall_fastpath::layout::{AddressEntry, AddressKey, Header, InterfaceEntry};
+use seawall_fastpath::native::Memory;
 use seawall_wire::ethernet::MacAddr;
 
 use addresses::Added;
@@ -56,13 +58,14 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     let mut netlink = Netlink::open()?;
     let interfaces = Interfaces::find(&config, &mut netlink)?;
     let gateways = setup::gateways(&config, &interfaces, &mut netlink)?;
+    let state = State::open(&config.state)?;
     let server = Server::bind(&config.api.socket)?;
 
     println!("{}", setup::worst_case(&config));
     for notice in config.not_yet_served() {
         println!("note: {notice}");
     }
-    let mut worker = Worker::new(&config, keys, &interfaces, &gateways)?;
+    let mut worker = Worker::new(&config, state, keys, &interfaces, &gateways)?;
     for link in interfaces.attached() {
         let mode =
             worker.xdp.attach(link.index).with_context(|| format!("interface {}", link.name))?;
@@ -71,6 +74,8 @@ pub(crate) fn run(path: &Path) -> Result<()> {
         }
     }
     worker.added.add(&config, &interfaces, &mut netlink)?;
+    worker.added.drop_unwanted(&config, &mut netlink);
+    worker.xdp.complete()?;
 
     let waiter = worker.waiter(&signals)?;
     let (remote, commands) = Remote::new(path, interfaces, waiter.waker());
@@ -81,16 +86,34 @@ pub(crate) fn run(path: &Path) -> Result<()> {
         .spawn(move || server.run_blocking(Arc::new(remote), async_end(end)))?;
     println!("ready");
     let served = worker.serve(waiter, &mut signals, &commands, &reloading);
-    // The addresses first: without XDP the kernel would answer for them, with resets.
-    drop(std::mem::take(&mut worker.added));
-    drop(worker);
+    // What has failed may go better for the next daemon; the sessions need not end for it.
+    let removed = match served {
+        Ok(Stop::End) => worker.end(),
+        Ok(Stop::Keep) | Err(_) => Ok(()),
+    };
     drop(ended);
     drop(commands);
     match api.join() {
         Ok(result) => result.context("serving the API socket")?,
         Err(_) => anyhow::bail!("the API thread panicked"),
     }
-    served
+    removed?;
+    served.map(drop)
+}
+
+/// Ends what a daemon that has died, or was told to keep it, has left in `directory`. Says whether there
+/// was anything.
+///
+/// # Errors
+/// When a daemon lives there, or something cannot be removed.
+pub(crate) fn clear(directory: &Path) -> Result<bool> {
+    match State::existing(directory)? {
+        Some(state) => {
+            state.remove()?;
+            Ok(true)
+        }
+        None => Ok(false),
+    }
 }
 
 /// Whether a signal asks for the end.
@@ -129,6 +152,8 @@ struct Worker {
     xdp: Xdp,
     rings: Rings,
     injector: Injector,
+    /// What the next daemon is told.
+    header: MappedArray<Header>,
     netlink: Netlink,
     monitor: Monitor,
     interfaces: Interfaces,
@@ -144,19 +169,25 @@ struct Worker {
 impl Worker {
     fn new(
         config: &Config,
+        state: State,
         keys: Keys,
         interfaces: &Interfaces,
         gateways: &[Vec<Gateway>],
     ) -> Result<Self> {
         let monitor = Monitor::open()?;
         let limits: Limits = setup::limits(config);
-        let mut xdp = Xdp::load(&limits)?;
+        let begun = Instant::now();
+        let mut xdp = Xdp::open(&limits, state, counter_names())?;
         let memory = SharedMemory::new(&xdp)?;
         let rings = xdp.take_rings().context("the rings of a program just loaded")?;
+        let owned = xdp.take_owned().context("the addresses of a program just loaded")?;
+        let added = Added::new(owned)?;
         let clocks = Now::read();
         let now = clocks.monotonic;
-        let (secrets, next_epoch) = keys.secrets(clocks)?;
         let desired = Desired { pools: setup::pools(config), services: setup::services(config)? };
+        if xdp.adopted() {
+            adopt::check(config, &keys, memory.settings())?;
+        }
         for pool in &desired.pools {
             for address in &pool.addresses {
                 let (port_min, port_max) = (pool.port_min, pool.port_max);
@@ -168,7 +199,20 @@ impl Worker {
             xdp.set_address(&AddressKey(service.address.address), &reload::VIP)?;
         }
         let engine_config = setup::engine_config(config, clocks.offset());
-        let engine = Engine::new(memory, engine_config, desired, &secrets, now);
+        let mut injector =
+            Injector::open(&interfaces.attached().map(|link| link.index).collect::<Vec<_>>())?;
+        let adopting = xdp.adopted();
+        let (engine, next_epoch, found) = if adopting {
+            let next_epoch = memory.header().next_epoch.load();
+            injector.count_from(adopt::injected(memory.header()));
+            let (engine, found) = Engine::adopt(memory, engine_config, desired.pools.clone(), now);
+            (engine, next_epoch, found)
+        } else {
+            let (secrets, next_epoch) = keys.secrets(clocks)?;
+            let desired = desired.clone();
+            let engine = Engine::new(memory, engine_config, desired, &secrets, now);
+            (engine, next_epoch, Adoption::default())
+        };
         let mut worker = Self {
             config: Arc::new(config.clone()),
             placed: (0..)
@@ -178,13 +222,12 @@ impl Worker {
                     servers: (0..spec.real_servers.len() as u32).collect(),
                 })
                 .collect(),
-            added: Added::default(),
+            added,
+            header: xdp.header()?,
             engine,
             xdp,
             rings,
-            injector: Injector::open(
-                &interfaces.attached().map(|link| link.index).collect::<Vec<_>>(),
-            )?,
+            injector,
             netlink: Netlink::open()?,
             monitor,
             interfaces: interfaces.clone(),
@@ -198,6 +241,10 @@ impl Worker {
         for port in interfaces.iter() {
             worker.set_link(&port.link)?;
         }
+        if adopting {
+            worker.adopt_services(desired, gateways, &found, begun)?;
+            return Ok(worker);
+        }
         for (service, gateways) in gateways.iter().enumerate() {
             for (server, gateway) in gateways.iter().enumerate() {
                 let hop = worker.engine.next_hop(*gateway).context("too many next hops")?;
@@ -208,7 +255,15 @@ impl Worker {
             worker.set_service(service)?;
         }
         worker.read_network()?;
+        worker.note_epoch();
         Ok(worker)
+    }
+
+    /// Tells the next daemon when the epoch ends.
+    fn note_epoch(&self) {
+        if let Some(header) = self.header.first() {
+            header.next_epoch.store(self.next_epoch);
+        }
     }
 
     /// Takes note of what an interface is, if it is one of ours.
@@ -244,17 +299,19 @@ impl Worker {
         signals: &mut Signals,
         commands: &Receiver<Command>,
         remote: &Remote,
-    ) -> Result<()> {
+    ) -> Result<Stop> {
         loop {
             let busy = self.round()?;
             self.look_up_routes(remote);
             let patience = if busy { 0 } else { self.patience() };
             let ready = waiter.wait(Duration::from_millis(patience))?;
-            if ready.woken && self.obey(commands) {
-                return Ok(());
+            if ready.woken
+                && let Some(stop) = self.obey(commands)
+            {
+                return Ok(stop);
             }
             if ready.signals && stop_wanted(signals, remote) {
-                return Ok(());
+                return Ok(Stop::End);
             }
         }
     }
@@ -295,6 +352,7 @@ impl Worker {
             let begun = self.keys.epoch(Now::read())?;
             engine.handle_epoch(&begun.epoch);
             self.next_epoch = begun.next;
+            self.note_epoch();
         }
         self.follow_network(now)?;
         self.handle_requests()?;
@@ -302,10 +360,11 @@ impl Worker {
         self.engine.take_frames(|interface, frame| injector.send(interface, frame));
         injector.flush();
         self.engine.frames_sent();
+        adopt::set_injected(&self.header, self.injector.counters());
         Ok(proven == BUDGET || unproven == BUDGET)
     }
 
-    fn obey(&mut self, commands: &Receiver<Command>) -> bool {
+    fn obey(&mut self, commands: &Receiver<Command>) -> Option<Stop> {
         while let Ok(command) = commands.try_recv() {
             // Whoever asked may have given up; then nobody wants the answer.
             match command {
@@ -334,10 +393,15 @@ impl Worker {
                 Command::Routes(config, gateways) => {
                     self.follow_routes(&config, gateways.as_deref())
                 }
-                Command::Stop => return true,
+                Command::Stop(stop) => return Some(stop),
             }
         }
-        false
+        None
+    }
+
+    /// Takes everything away.
+    fn end(self) -> Result<()> {
+        Ok(self.xdp.end()?)
     }
 
     /// Follows the kernel's interfaces and neighbours.

@@ -12,7 +12,9 @@ use seawall_engine::{
     Config, Engine, Forwarding, Gateway, Introduction, LocalPool, Netmask, Persistence,
     ProxyProtocol, RealServerSpec, ServiceSpec, StoreLimits, Timeouts,
 };
-use seawall_fastpath::layout::{Bucket, Filter, NO_SCALE, Slot, Template, bucket_count, switch};
+use seawall_fastpath::layout::{
+    Bucket, Filter, LEDGER_RECORDS, LedgerRecord, NO_SCALE, Slot, Template, bucket_count, switch,
+};
 use seawall_fastpath::native::NativeMemory;
 use seawall_fastpath::{Addr, TcpState, Transport};
 
@@ -146,6 +148,7 @@ pub(super) fn worst_case(config: &config::Config) -> WorstCaseMemory {
         early_data_bytes: u64::from(config.synproxy.ack_store_total_bytes),
         ring_bytes: u64::from(limits.proven_ring_bytes) + u64::from(limits.unproven_ring_bytes),
     })
+    .with("ledger", u64::from(LEDGER_RECORDS) * size_of::<LedgerRecord>() as u64)
 }
 
 /// The engine's settings.
@@ -190,10 +193,15 @@ pub(super) fn engine_config(config: &config::Config, timestamp_offset: u64) -> C
         conn_expire_tcp_rst: config.policy.conn_expire_tcp_rst,
         switches: switches.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit),
         init_mss: proxy.init_mss,
-        window_scale: if proxy.wscale == 0 { NO_SCALE } else { proxy.wscale },
+        window_scale: window_scale(config),
         ttl: proxy.synack_ttl,
         timestamp_offset,
     }
+}
+
+/// The window shift that SYN/ACKs offer.
+pub(super) const fn window_scale(config: &config::Config) -> u8 {
+    if config.synproxy.wscale == 0 { NO_SCALE } else { config.synproxy.wscale }
 }
 
 /// The pools, in the file's order.

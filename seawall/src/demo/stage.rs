@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use seawall_control::api::Client;
+use seawall_control::api::{Client, Stop};
 use seawall_control::report::StatsReport;
 use seawall_lab::daemon::{Daemon, DaemonSpec, SERVER_PORT, service};
 use seawall_lab::flood::{Attacker, Flood, FloodSpec, Passes};
@@ -99,7 +99,7 @@ impl Stage {
 
     /// Ends the daemon as an operator would; says whether it went in order.
     pub(super) fn stop(mut self) -> Result<bool> {
-        self.api.stop()?;
+        self.api.stop(Stop::End)?;
         let status = self.daemon.wait_for(Duration::from_secs(10))?;
         Ok(status.is_some_and(|status| status.success()))
     }

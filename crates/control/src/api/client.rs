@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::Stop;
 use crate::report::{
     DropsReport, ErrorReport, Health, HealthReport, Page, ReloadReport, ServerName, SessionsReport,
     StatsReport, StopReport, VersionReport,
@@ -146,8 +147,12 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::stats`].
-    pub fn stop(&self) -> Result<StopReport, ClientError> {
-        self.ask(Method::POST, "/v1/stop")
+    pub fn stop(&self, what: Stop) -> Result<StopReport, ClientError> {
+        let target = match what {
+            Stop::End => "/v1/stop",
+            Stop::Keep => "/v1/stop?keep=true",
+        };
+        self.ask(Method::POST, target)
     }
 
     fn ask<T: DeserializeOwned>(&self, method: Method, target: &str) -> Result<T, ClientError> {

@@ -9,6 +9,7 @@
 //! | `POST /v1/servers/down?service=&server=`, `/v1/servers/up` | [`HealthReport`]; both addresses as in the configuration, `protocol=` too if it is not `tcp` |
 //! | `POST /v1/reload` | [`ReloadReport`]; a refusal when the file is wrong or needs a new start |
 //! | `POST /v1/stop` | [`StopReport`](crate::report::StopReport), then the daemon ends |
+//! | `POST /v1/stop?keep=true` | likewise, and leaves everything to the next daemon |
 //!
 //! Whoever may open the socket may do everything: it is created with mode 0600. What is not one of
 //! these requests gets [`ErrorReport`](crate::report::ErrorReport) and changes nothing; what is
@@ -35,6 +36,15 @@ pub enum Declined {
     NoAnswer,
     /// What is wrong, and what would be right.
     Refused(String),
+}
+
+/// What becomes of the packet path and the sessions when the daemon stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// They end, and what the daemon has added to the machine goes.
+    End,
+    /// They go on, for the next daemon to take over.
+    Keep,
 }
 
 /// What the daemon answers; each call runs on a thread that may block.
@@ -71,7 +81,7 @@ pub trait Backend: Send + Sync + 'static {
     fn set_health(&self, name: ServerName, health: Health) -> Result<HealthReport, Declined>;
 
     /// Begins to stop the daemon and returns at once; called again, it changes nothing.
-    fn stop(&self);
+    fn stop(&self, what: Stop);
 }
 
 /// Why the API socket could not be made.

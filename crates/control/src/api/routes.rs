@@ -9,11 +9,11 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Serialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Backend, Declined};
+use super::{Backend, Declined, Stop};
 use crate::report::{ErrorReport, Health, Page, ServerName, StopReport, VersionReport};
 
 /// No request needs a body; this much is read to say so.
@@ -26,6 +26,14 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.0, Json(ErrorReport { error: self.1 })).into_response()
     }
+}
+
+/// Parameters of `POST /v1/stop`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StopParameters {
+    #[serde(default)]
+    keep: bool,
 }
 
 type Shared = State<Arc<dyn Backend>>;
@@ -128,13 +136,16 @@ async fn set_health(
 async fn stop(
     State(backend): Shared,
     uri: Uri,
-    parameters: Parameters,
+    parameters: Result<Query<StopParameters>, QueryRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    no_parameters(parameters)?;
+    let Query(StopParameters { keep }) = parameters.map_err(|rejection| {
+        let expected = "expected keep (true or false), optional";
+        Refusal(StatusCode::BAD_REQUEST, format!("{}; {expected}", rejection.body_text()))
+    })?;
     no_body(&uri, body)?;
     answer(move || {
-        backend.stop();
+        backend.stop(if keep { Stop::Keep } else { Stop::End });
         Ok(StopReport { stopping: true })
     })
     .await

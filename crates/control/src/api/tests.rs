@@ -77,8 +77,12 @@ impl Backend for Daemon {
         Ok(HealthReport { changed: health == Health::Down })
     }
 
-    fn stop(&self) {
-        self.stops.fetch_add(1, Ordering::SeqCst);
+    fn stop(&self, what: Stop) {
+        let by = match what {
+            Stop::End => 1,
+            Stop::Keep => 100,
+        };
+        self.stops.fetch_add(by, Ordering::SeqCst);
     }
 }
 
@@ -168,8 +172,10 @@ fn every_request_round_trips() {
     assert!(silent.contains("too busy to answer"), "{silent}");
 
     assert_eq!(running.daemon.stops.load(Ordering::SeqCst), 0);
-    assert!(client.stop().unwrap().stopping);
+    assert!(client.stop(Stop::End).unwrap().stopping);
     assert_eq!(running.daemon.stops.load(Ordering::SeqCst), 1);
+    assert!(client.stop(Stop::Keep).unwrap().stopping);
+    assert_eq!(running.daemon.stops.load(Ordering::SeqCst), 101);
 }
 
 #[test]
@@ -197,7 +203,6 @@ fn malformed_requests_get_an_error_and_change_nothing() {
         (format!("GET / {close}"), "404 ", "nothing at \\\"/\\\"; expected one of: /v1/version"),
         (format!("GET /v1/stop {close}"), "405 ", "/v1/stop does not take GET; expected POST"),
         (format!("POST /v1/stats {close}"), "405 ", "/v1/stats does not take POST; expected GET"),
-        (format!("POST /v1/stop?keep=1 {close}"), "400 ", "unknown parameter \\\"keep\\\""),
         (format!("GET /v1/servers/up {close}"), "405 ", "expected POST"),
         (
             format!("POST /v1/servers/up {close}"),
@@ -214,6 +219,8 @@ fn malformed_requests_get_an_error_and_change_nothing() {
             "400 ",
             "unknown field `x`",
         ),
+        (format!("POST /v1/stop?keep=1 {close}"), "400 ", "expected keep (true or false)"),
+        (format!("POST /v1/stop?kept=true {close}"), "400 ", "unknown field `kept`"),
         (format!("GET /v1/stats?a {close}"), "400 ", "unknown parameter \\\"a\\\"; expected none"),
         (format!("GET /v1/sessions?limit=x {close}"), "400 ", "expected limit (1 to 10000)"),
         (format!("GET /v1/sessions?limit=-1 {close}"), "400 ", "expected limit"),
@@ -350,7 +357,7 @@ fn an_answer_under_way_survives_the_shutdown() {
         fn set_health(&self, _: ServerName, _: Health) -> Result<HealthReport, Declined> {
             Err(Declined::NoAnswer)
         }
-        fn stop(&self) {
+        fn stop(&self, _: Stop) {
             self.0.lock().unwrap().take().unwrap().send(()).unwrap();
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -365,7 +372,7 @@ fn an_answer_under_way_survives_the_shutdown() {
             let _ = signal.await;
         })
     });
-    assert!(Client::new(&path).stop().unwrap().stopping);
+    assert!(Client::new(&path).stop(Stop::End).unwrap().stopping);
     thread.join().unwrap().unwrap();
     assert!(!path.exists());
 }

@@ -31,6 +31,8 @@ pub use words::{Forwarding, Protocol, ProxyProtocol, Scheduler, SchedulerFlag};
 
 /// Where the API socket is unless the file or `--api` says otherwise.
 pub const DEFAULT_API_SOCKET: &str = "/run/seawall/api.sock";
+/// Where [`Config::state`] is unless it is set.
+pub const DEFAULT_STATE: &str = "/sys/fs/bpf/seawall";
 
 /// At most this many services in a file.
 pub const MAX_SERVICES: usize = 4096;
@@ -71,6 +73,9 @@ pub struct Config {
     /// Whether we add VIPs and local addresses that the host lacks, and remove them at the end;
     /// `false` leaves addresses to keepalived.
     pub manage_addresses: bool,
+    /// Directory of pins on a BPF file system, absolute, for one daemon at a time: what outlives it
+    /// and the next one takes over.
+    pub state: PathBuf,
     /// `[api]`.
     pub api: ApiConfig,
     /// `[ipvs]`.

@@ -12,8 +12,9 @@ use super::persistence;
 use super::section::Section;
 use super::words::{Forwarding, Protocol, ProxyProtocol, Scheduler, SchedulerFlag};
 use super::{
-    AddressRange, ApiConfig, Config, DEFAULT_API_SOCKET, IpvsConfig, LocalAddressPool, Located,
-    PolicyConfig, RealServerConfig, ServiceConfig, SynproxyConfig, TimeoutsConfig,
+    AddressRange, ApiConfig, Config, DEFAULT_API_SOCKET, DEFAULT_STATE, IpvsConfig,
+    LocalAddressPool, Located, PolicyConfig, RealServerConfig, ServiceConfig, SynproxyConfig,
+    TimeoutsConfig,
 };
 
 const WEEK: u32 = 7 * 86_400;
@@ -22,6 +23,7 @@ const INTERFACES: &str = "the interfaces to attach to, as in interfaces = [\"eth
 const SOCKET_PATH: &str = "an absolute path of at most 107 bytes";
 /// Bytes of `sun_path`, less the NUL (`man 7 unix`).
 const SOCKET_PATH_MAX: usize = 107;
+const STATE: &str = "an absolute path, as in \"/sys/fs/bpf/seawall\"";
 const VIP: &str = "\"IP:PORT\", as in \"10.0.0.254:80\"";
 const REAL_SERVER: &str = "\"IP:PORT\", as in \"192.168.7.2:8080\"";
 const RANGES: &str = "a list such as [\"192.168.7.100-192.168.7.103\", \"192.168.7.110\"]";
@@ -72,6 +74,7 @@ pub(super) fn parse(name: &str, text: &str, problems: &mut Problems<'_>) -> Opti
             262_144,
         ),
         manage_addresses: top.boolean(problems, "manage_addresses", true),
+        state: state(&mut top, problems),
         api: api(&mut top, problems),
         ipvs: ipvs(&mut top, problems),
         synproxy: synproxy(&mut top, problems),
@@ -138,6 +141,18 @@ fn ipvs(top: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> IpvsConfig {
     with_section(top, problems, ["ipvs", "[ipvs]"], |section, problems| IpvsConfig {
         socket: socket_path(section, problems),
     })
+}
+
+fn state(top: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> PathBuf {
+    let Some(text) = top.string(problems, "state", STATE) else {
+        return PathBuf::from(DEFAULT_STATE);
+    };
+    let path = PathBuf::from(text.value);
+    if !path.is_absolute() || path.file_name().is_none() || text.value.contains('\0') {
+        let message = format!("state is {}", quote(text.value));
+        problems.add(text.line, message, format_args!("expected {STATE}"));
+    }
+    path
 }
 
 fn socket_path(

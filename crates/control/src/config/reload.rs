@@ -95,6 +95,7 @@ impl Difference<'_> {
                 "max_persistence_templates",
             ),
             (old.manage_addresses != new.manage_addresses, None, "manage_addresses"),
+            (old.state != new.state, None, "state"),
             (old.api != new.api, None, "[api]"),
             (ipvs(old) != ipvs(new), ipvs_line, "[ipvs]"),
             (old.synproxy.wscale != new.synproxy.wscale, None, "[synproxy] wscale"),

@@ -1,20 +1,21 @@
 //! The checked-in object in the running kernel.
 
+use std::path::Path;
 use std::time::Duration;
 
 use aya::programs::ProgramError;
 use aya_obj::VerifierLog;
 use seawall_fastpath::layout::{
-    AddressEntry, AddressKey, InterfaceEntry, RecordKind, ServiceEntry, ServiceKey,
+    AddressEntry, AddressKey, InterfaceEntry, RecordKind, ServiceEntry, ServiceKey, VERSION,
 };
 use seawall_fastpath::{Addr, Endpoint, Reason};
 use seawall_wire::ethernet::MacAddr;
 
 use super::{Limits, Mode, Xdp, refused};
-use crate::netlink::{Netlink, VethSpec};
+use crate::netlink::{Address, AddressSpec, Netlink, VethSpec};
 use crate::program_test::Action;
 use crate::testing::{in_namespace, needs_root};
-use crate::{Error, Sources, Waiter, clock};
+use crate::{Error, Sources, State, Waiter, clock, netns};
 
 const LIMITS: Limits = Limits {
     sessions: 1000,
@@ -333,4 +334,169 @@ fn the_verifiers_last_words_are_kept() {
     let text = error.to_string();
     assert!(text.ends_with("line 99"), "{text}");
     assert!(text.contains("Permission denied") && !text.contains("line 75\n"), "{text}");
+}
+
+/// Work in a network namespace with a BPF file system of its own; the directory is `DIRECTORY`.
+fn in_state(test: fn()) {
+    in_namespace(move || {
+        std::thread::spawn(move || {
+            netns::unshare_bpffs().unwrap();
+            test();
+        })
+        .join()
+        .unwrap();
+    });
+}
+
+const DIRECTORY: &str = "/sys/fs/bpf/seawall";
+const NAMES: u64 = 7;
+
+fn open(limits: &Limits, names: u64) -> Result<Xdp, Error> {
+    Xdp::open(limits, State::open(Path::new(DIRECTORY)).unwrap(), names)
+}
+
+fn veth() -> (Netlink, u32) {
+    let mut netlink = Netlink::open().unwrap();
+    let (name, peer_name) = ("near", "far");
+    let spec = VethSpec { name, mac: None, peer_name, peer_mac: None, peer_netns: None };
+    netlink.add_veth(&spec).unwrap();
+    let near = netlink.link("near").unwrap().unwrap().index;
+    (netlink, near)
+}
+
+#[test]
+fn what_is_pinned_outlives_the_process_and_is_taken_over() {
+    in_state(|| {
+        let (mut netlink, near) = veth();
+        let mut first = open(&LIMITS, NAMES).unwrap();
+        assert!(!first.adopted());
+        first.set_service(&service(), &ServiceEntry { id: 77, flags: 0 }).unwrap();
+        first.slots().unwrap()[9].cookie.store(5);
+        first.filter().unwrap()[3].set_marks(24, 6);
+        first.templates().unwrap()[99].deadline.store(8);
+        first.test_run(&[0xff; 60], LOOPBACK).unwrap();
+        let counted = first.counters().unwrap();
+        assert!(counted.iter().sum::<u64>() > 0);
+        let address = Address { link_index: near, address: [192, 0, 2, 7].into(), prefix_len: 32 };
+        first.take_owned().unwrap().insert(&address).unwrap();
+        assert!(matches!(first.attach(near).unwrap(), Mode::Native));
+        first.complete().unwrap();
+        drop(first);
+
+        for round in 1..4 {
+            let mut next = open(&LIMITS, NAMES).unwrap();
+            assert!(next.adopted());
+            assert_eq!(next.slots().unwrap()[9].cookie.load(), 5);
+            assert_eq!(next.filter().unwrap()[3].marks(24), 6);
+            assert_eq!(next.templates().unwrap()[99].deadline.load(), 8);
+            assert_eq!(next.counters().unwrap(), counted);
+            assert_eq!(next.take_owned().unwrap().all().unwrap(), [address]);
+            // A link of another number is no longer wanted.
+            if round < 3 {
+                assert!(matches!(next.attach(near).unwrap(), Mode::Replaced));
+            }
+            next.complete().unwrap();
+            let entries = std::fs::read_dir(DIRECTORY).unwrap();
+            let names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            let programs = names.iter().filter(|name| name.starts_with("programs-")).count();
+            assert_eq!(programs, 2, "this one's and the last one's: {names:?}");
+            assert_eq!(names.contains(&format!("link-{near}")), round < 3);
+        }
+        // The program is gone from the interface: another one finds room.
+        Xdp::load(&LIMITS).unwrap().attach(near).unwrap();
+
+        netlink.set_up(near).unwrap();
+        let spec = AddressSpec {
+            link_index: near,
+            address: address.address,
+            prefix_len: 32,
+            deprecated: false,
+        };
+        netlink.add_address(&spec).unwrap();
+        State::existing(Path::new(DIRECTORY)).unwrap().unwrap().remove().unwrap();
+        assert!(!netlink.addresses().unwrap().contains(&address));
+        assert!(State::existing(Path::new(DIRECTORY)).unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_start_that_was_not_completed_leaves_nothing() {
+    in_state(|| {
+        let (_netlink, near) = veth();
+        let mut first = open(&LIMITS, NAMES).unwrap();
+        first.attach(near).unwrap();
+        drop(first);
+        assert!(!Path::new(DIRECTORY).exists());
+        Xdp::load(&LIMITS).unwrap().attach(near).unwrap();
+        // Killed, it leaves what the next start clears.
+        let mut first = open(&LIMITS, NAMES).unwrap();
+        first.attach(near).unwrap();
+        first.slots().unwrap()[9].cookie.store(5);
+        first.state.as_ref().unwrap().stay();
+        drop(first);
+        assert!(Path::new(DIRECTORY).exists());
+        let next = open(&LIMITS, NAMES).unwrap();
+        assert!(!next.adopted());
+        assert_eq!(next.slots().unwrap()[9].cookie.load(), 0);
+        Xdp::load(&LIMITS).unwrap().attach(near).unwrap();
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_stays() {
+    in_state(|| {
+        let mut first = open(&LIMITS, NAMES).unwrap();
+        first.complete().unwrap();
+        let busy = State::open(Path::new(DIRECTORY)).unwrap_err();
+        assert!(busy.to_string().contains("another daemon lives on"), "{busy}");
+        let header = first.header().unwrap();
+        drop(first);
+        let refused = |limits: &Limits, message: &str| {
+            let error = open(limits, NAMES).map(drop).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+            assert!(error.contains("`seawall stop --state /sys/fs/bpf/seawall`"), "{error}");
+        };
+        refused(&Limits { sessions: 999, ..LIMITS }, "max_sessions was 1000, and is 999");
+        let templates = Limits { templates: 101, ..LIMITS };
+        refused(&templates, "max_persistence_templates was 100, and is 101");
+        refused(&Limits { proven_ring_bytes: 1 << 17, ..LIMITS }, "map PROVEN has 65536 entries");
+        header[0].version.store(VERSION - 1);
+        refused(&LIMITS, &format!("its layout is version {}", VERSION - 1));
+        header[0].version.store(VERSION);
+        let elsewhere = std::thread::spawn(|| {
+            netns::unshare().unwrap();
+            open(&LIMITS, NAMES).map(drop).unwrap_err().to_string()
+        });
+        assert!(elsewhere.join().unwrap().contains("another network namespace"));
+        std::fs::remove_file(Path::new(DIRECTORY).join("EMBRYOS")).unwrap();
+        refused(&LIMITS, "map EMBRYOS is missing");
+        State::open(Path::new(DIRECTORY)).unwrap().remove().unwrap();
+    });
+}
+
+#[test]
+fn other_counters_start_anew_and_the_rest_goes_on() {
+    in_state(|| {
+        let mut first = open(&LIMITS, NAMES).unwrap();
+        first.test_run(&[0xff; 60], LOOPBACK).unwrap();
+        first.slots().unwrap()[9].cookie.store(5);
+        first.header().unwrap()[0].counters[3].store(9);
+        first.complete().unwrap();
+        drop(first);
+        let next = open(&LIMITS, NAMES + 1).unwrap();
+        assert!(next.adopted());
+        assert_eq!(next.counters().unwrap().iter().sum::<u64>(), 0);
+        assert_eq!(next.header().unwrap()[0].counters[3].load(), 0);
+        assert_eq!(next.slots().unwrap()[9].cookie.load(), 5);
+    });
+}
+
+#[test]
+fn a_state_outside_of_a_bpf_file_system_is_refused() {
+    if needs_root() {
+        let error = State::open(Path::new("/tmp/seawall-no-bpf")).unwrap_err().to_string();
+        assert!(error.contains("not on a BPF file system"), "{error}");
+        assert!(error.contains("mount -t bpf"), "{error}");
+    }
 }

@@ -12,6 +12,7 @@ use crate::support::balancer::{
     Balancer, CLIENT_MAC, Framed, OUTSIDE, SERVER_PORT, Setup, interface_mac,
 };
 use crate::support::family::{Family, in_each_family};
+use crate::support::model::Model;
 use crate::support::packet::{Ip, Segment, checksums_hold, tcp_at};
 
 in_each_family! {
@@ -28,6 +29,8 @@ in_each_family! {
     one_marked_down_ends_what_is_not_confirmed,
     one_datagram_one_choice_and_every_answer_comes_back,
     one_packet_scheduling_comes_and_goes,
+    flows_go_on_with_the_next_engine,
+    ways_of_answers_go_on_with_the_next_engine,
 }
 
 const PORT: u16 = 40_000;
@@ -278,6 +281,53 @@ fn confirmed_flows_have_a_share_too(family: Family) {
     talk.pass(301_000);
     talk.balancer.assert_empty();
     talk.converse(client);
+}
+
+fn flows_go_on_with_the_next_engine(family: Family) {
+    for (forwarding, timeout) in [(Forwarding::Nat, None), (Forwarding::FullNat, Some(20_000))] {
+        let mut talk = Talk::new(Setup { forwarding, timeout, sessions: 63, ..Setup::of(family) });
+        let kept = talk.client(1_000);
+        let question = talk.converse(kept);
+        for number in 0..16 {
+            let client = talk.client(number);
+            assert!(talk.ask(client).is_some());
+        }
+        let before = Model::of(&talk.balancer);
+        assert_eq!(talk.balancer.restart(0..2).sessions, 17);
+        assert_eq!(Model::of(&talk.balancer), before);
+        let other = talk.client(20);
+        assert_eq!(talk.ask(other), None, "the share is still taken");
+        talk.pass(4_000);
+        talk.answer(&question).expect("goes on");
+        assert_eq!(talk.ask(kept).as_ref(), Some(&question));
+        talk.pass(2_000);
+        assert_eq!(talk.count(Counter::ExpiredUnconfirmed), 8, "and given back as before");
+        assert!(talk.ask(other).is_some());
+        let idle = timeout.unwrap_or(300_000);
+        talk.pass(idle - 2_000 - TICK);
+        assert!(talk.answer(&question).is_some(), "as long as the service says");
+        talk.pass(idle + TICK);
+        talk.balancer.assert_empty();
+    }
+}
+
+fn ways_of_answers_go_on_with_the_next_engine(family: Family) {
+    for forwarding in [Forwarding::Nat, Forwarding::FullNat] {
+        let setup = Setup { forwarding, one_packet: true, servers: 1, ..Setup::of(family) };
+        let mut talk = Talk::new(setup);
+        let client = talk.client(0);
+        let question = talk.ask(client).expect("sent on");
+        let before = Model::of(&talk.balancer);
+        let adoption = talk.balancer.restart(0..1);
+        assert_eq!((adoption.sessions, adoption.orphan_slots, adoption.orphan_entries), (1, 0, 0));
+        assert_eq!(Model::of(&talk.balancer), before);
+        assert_eq!(talk.answer(&question).expect("sent back").source, family.vip());
+        assert_eq!(talk.ask(client), Some(question), "the same way");
+        assert_eq!(talk.sessions(), 1);
+        assert_eq!(talk.service().servers[0].inactive, 0, "no connection");
+        talk.pass(30_000 + TICK);
+        talk.balancer.assert_empty();
+    }
 }
 
 fn local_ports_are_each_protocols_own(family: Family) {

@@ -134,6 +134,7 @@ fn nonsense_never_panics(family: Family) {
                 slot: random.below(40) as u32,
                 generation: random.below(8) as u32,
                 detail: random.u32(),
+                time: stage.balancer.now(),
                 ..RecordHeader::default()
             };
             let now = stage.balancer.now();

@@ -1,6 +1,7 @@
 //! The handshake with real servers against peers that follow a script (SPEC A4 to A12), and
 //! UDP, which has none.
 
+mod adopt;
 mod change;
 mod datagrams;
 mod early;

@@ -27,6 +27,9 @@ in_each_family! {
     between_the_parts_no_clock_is_later_than_the_headers,
     a_reset_with_a_wrong_number_ends_nothing,
     a_client_has_its_limit_behind_the_header_too,
+    the_next_engine_begins_it,
+    the_next_engine_sends_what_is_left_of_it,
+    the_next_engine_gives_it_up_too,
 }
 
 const PROTOCOLS: [ProxyProtocol; 2] = [ProxyProtocol::V1, ProxyProtocol::V2];
@@ -505,4 +508,105 @@ fn a_client_has_its_limit_behind_the_header_too(family: Family) {
         assert!(talk.stage.to_client.is_empty());
     }
     assert!((32..=64).contains(&got), "{got}");
+}
+
+/// The engine dies before the real server has answered.
+fn the_next_engine_begins_it(family: Family) {
+    for protocol in PROTOCOLS {
+        for forwarding in [Forwarding::Nat, Forwarding::FullNat] {
+            let introduction = Introduction::Proxy(protocol);
+            let setup = Setup { introduction, forwarding, ..Setup::of(family) };
+            let mut talk = Conversation::begin(&setup, Offer::CLIENT);
+            talk.stage.client(&data(&talk.first, 0, b"lost"));
+            talk.stage.round();
+            let adoption = talk.stage.balancer.restart(0..2);
+            assert_eq!((adoption.handshakes, adoption.orphan_slots), (1, 0));
+            talk.stage.pass(20);
+            let again = talk.stage.one_to_server();
+            assert_eq!((again.seq, &again.options), (talk.syn.seq, &talk.syn.options));
+            accept(&mut talk, None);
+            let header = header(family, protocol);
+            assert_eq!(heard(&mut talk), [(0, header.clone())]);
+            complete(&mut talk, header.len());
+            talk.client_says(ACK | PSH, b"lost");
+            talk.server_says(ACK | PSH, b"answer");
+            talk.close(family);
+        }
+    }
+}
+
+/// It dies when the header is on its way: all of it is lost, or a part, or only what says that it was
+/// not.
+fn the_next_engine_sends_what_is_left_of_it(family: Family) {
+    let header = header(family, ProxyProtocol::V2);
+    let len = header.len() as u32;
+    for (heard_of, window) in [(0, None), (5, None), (0, Some(0)), (7, Some(0)), (len - 1, None)] {
+        let mut talk = Conversation::begin(&setup(family), Offer::CLIENT);
+        accept(&mut talk, window);
+        heard(&mut talk);
+        // What the engine has not sent is lost with it.
+        talk.stage.client(&data(&talk.first, 0, b"early"));
+        talk.stage.round();
+        heard(&mut talk);
+        let mut clock = talk.server.clock;
+        if heard_of > 0 {
+            talk.server.tick(40);
+            clock = talk.server.clock;
+            let partly = acknowledges(&talk, heard_of, ACK, b"");
+            let window = window.unwrap_or(partly.window);
+            talk.stage.server(&Segment { window, ..partly });
+            talk.stage.round();
+            heard(&mut talk);
+        }
+        let adoption = talk.stage.balancer.restart(0..2);
+        assert_eq!((adoption.sessions, adoption.orphan_slots), (1, 0));
+        talk.stage.pass(20);
+        let got = talk.stage.to_servers.clone();
+        assert_eq!(clock_of(&got[0]), Some((talk.server.heard, clock.unwrap())), "exactly");
+        let pieces = heard(&mut talk);
+        let expected = match window {
+            None => header[heard_of as usize..].to_vec(),
+            Some(_) => vec![header[heard_of as usize]],
+        };
+        assert_eq!(pieces, [(heard_of, expected)]);
+        // What the client sends again waits behind it, or goes behind it.
+        talk.stage.client(&data(&talk.first, 0, b"early"));
+        talk.stage.round();
+        if window.is_none() {
+            assert_eq!(heard(&mut talk), [(len, b"early".to_vec())]);
+        } else {
+            assert_eq!(heard(&mut talk), []);
+            talk.stage.server(&acknowledges(&talk, heard_of + 1, ACK, b""));
+            talk.stage.round();
+            let at = heard_of as usize + 1;
+            let expected = [(at as u32, header[at..].to_vec()), (len, b"early".to_vec())];
+            assert_eq!(heard(&mut talk), expected);
+        }
+        complete(&mut talk, header.len());
+        talk.client.next = talk.client.next.wrapping_add(5);
+        talk.server.expects = talk.server.expects.wrapping_add(5);
+        talk.server_says(ACK | PSH, b"answer");
+        talk.client_says(ACK | PSH, b"more");
+        // From here on it is as any other session.
+        talk.stage.balancer.restart(0..2);
+        let passed = counter(&talk, Counter::PassedOn);
+        talk.server_says(ACK | PSH, b"answer");
+        talk.client_says(ACK | PSH, b"more");
+        assert_eq!(counter(&talk, Counter::PassedOn), passed, "XDP does it alone");
+        talk.close(family);
+    }
+}
+
+fn the_next_engine_gives_it_up_too(family: Family) {
+    let mut talk = Conversation::begin(&setup(family), Offer::CLIENT);
+    accept(&mut talk, None);
+    talk.stage.pass(10_000);
+    talk.stage.balancer.restart(0..2);
+    talk.stage.pass(119_000);
+    assert!(talk.stage.to_client.is_empty());
+    talk.stage.to_servers.clear();
+    talk.stage.pass(2_000);
+    assert_eq!(talk.stage.one_to_server().flags & RST, RST);
+    assert_eq!(talk.stage.one_to_client().flags & RST, RST);
+    talk.end();
 }

@@ -27,7 +27,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Runs one scenario; gives how many of its connections the network was too bad for.
-fn run(scenario: &Scenario) -> u64 {
+fn run(scenario: &Scenario, test: &str) -> u64 {
     let result = std::panic::catch_unwind(|| {
         let mut run = Run::new(scenario);
         run.all();
@@ -35,7 +35,7 @@ fn run(scenario: &Scenario) -> u64 {
     });
     result.unwrap_or_else(|panic| {
         let seed = scenario.seed;
-        eprintln!("\nSEAWALL_SEED={seed} cargo test -p seawall-engine --test simulation\n");
+        eprintln!("\nSEAWALL_SEED={seed} cargo test -p seawall-engine --test simulation {test}\n");
         std::panic::resume_unwind(panic)
     })
 }
@@ -44,13 +44,25 @@ fn run(scenario: &Scenario) -> u64 {
 /// close, and nothing is left.
 #[test]
 fn every_byte_arrives_and_nothing_is_left() {
+    each(SEEDS, "every_byte", Scenario::new);
+}
+
+/// SPEC E: and so it does when the engine dies again and again, in the middle of whatever it does, and
+/// another takes over at once or seconds later.
+#[test]
+fn every_byte_arrives_whoever_dies() {
+    each(SEEDS / 4, "whoever_dies", Scenario::of_mortals);
+}
+
+/// Runs what so many seeds stand for.
+fn each(seeds: u64, test: &'static str, scenario: fn(u64) -> Scenario) {
     if let Some(seed) = number("SEAWALL_SEED") {
-        let scenario = Scenario::new(seed);
+        let scenario = scenario(seed);
         println!("{scenario:#?}");
-        run(&scenario);
+        run(&scenario, test);
         return;
     }
-    let seeds = number("SEAWALL_SEEDS").unwrap_or(SEEDS);
+    let seeds = number("SEAWALL_SEEDS").unwrap_or(seeds);
     let first = number("SEAWALL_FIRST_SEED").unwrap_or(0);
     let (next, failed) = (AtomicU64::new(first), AtomicU64::new(0));
     let begun = Instant::now();
@@ -62,7 +74,7 @@ fn every_byte_arrives_and_nothing_is_left() {
                     if seed >= first + seeds {
                         break;
                     }
-                    failed.fetch_add(run(&Scenario::new(seed)), Ordering::Relaxed);
+                    failed.fetch_add(run(&scenario(seed), test), Ordering::Relaxed);
                 }
             });
         }
@@ -90,12 +102,12 @@ fn what_once_failed_does_so_no_more() {
     let (what, seeds) = ONCE_FAILED_INTRODUCED;
     println!("{what}: {seeds:?}");
     for seed in seeds {
-        run(&Scenario::new(seed));
+        run(&Scenario::new(seed), "every_byte");
     }
     for (what, seeds) in ONCE_FAILED {
         println!("{what}: {seeds:?}");
         for seed in seeds {
-            run(&Scenario::plain(seed));
+            run(&Scenario::plain(seed), "every_byte");
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::support::balancer::{
     Balancer, CLIENT_MAC, OUTSIDE, SERVER_PORT, Setup, interface_mac, server_mac,
 };
 use crate::support::introduction::{proxy_header, toa};
+use crate::support::model::Model;
 use crate::support::packet::{Ip, RST, SYN, Segment};
 use crate::support::random::Random;
 
@@ -26,6 +27,8 @@ const ATTEMPTS: usize = 4;
 const REST: u64 = 1_300_000;
 /// Longest a connection may take, in milliseconds.
 const LIMIT: u64 = 3_600_000;
+/// One step in so many is the engine's last.
+const DEATHS: usize = 40;
 /// Steps of the clock that one run may take.
 const STEPS: u64 = 400_000;
 
@@ -59,6 +62,10 @@ pub(crate) struct Run<'s> {
     current: Option<End>,
     now: u64,
     engine_at: u64,
+    /// For when the engine dies, and how.
+    deaths: Random,
+    /// When another one takes over from it; 0 while it lives.
+    returns_at: u64,
     steps: u64,
     attempts: u64,
     pub(crate) failed: u64,
@@ -107,6 +114,8 @@ impl<'s> Run<'s> {
             current: None,
             now,
             engine_at: u64::MAX,
+            deaths: Random(seed ^ 0xdead << 32),
+            returns_at: 0,
             steps: 0,
             attempts: 0,
             failed: 0,
@@ -248,7 +257,10 @@ impl<'s> Run<'s> {
         assert!(self.steps < STEPS, "a storm: {:?}", self.scenario);
         let hosts = self.servers.iter_mut().map(|host| host.next_poll(self.now));
         let hosts = hosts.min().unwrap_or(u64::MAX).min(self.client.next_poll(self.now));
-        let engine = self.engine_at.min(self.balancer.next_round());
+        let engine = match self.returns_at {
+            0 => self.engine_at.min(self.balancer.next_round()),
+            returns_at => returns_at,
+        };
         let next = self.network.next_arrival().min(engine).min(hosts);
         // A stack may want to be asked again at once; links without delay take no time either.
         let soonest = if self.network.next_arrival() <= self.now { 0 } else { 1 };
@@ -272,6 +284,9 @@ impl<'s> Run<'s> {
                 }
             }
         }
+        if !self.engine_lives() {
+            return;
+        }
         if self.balancer.has_records() && self.engine_at == u64::MAX {
             self.engine_at = self.now + self.random.u64() % (self.scenario.laziness + 1);
         }
@@ -280,6 +295,38 @@ impl<'s> Run<'s> {
             let sent = self.balancer.round();
             self.send(sent);
         }
+    }
+
+    /// Lets the engine die and another one take over, where that is the scenario; says whether one
+    /// lives.
+    fn engine_lives(&mut self) -> bool {
+        let servers = 0..self.scenario.setup.servers;
+        if self.returns_at > 0 {
+            if self.now < self.returns_at {
+                return false;
+            }
+            self.returns_at = 0;
+            self.balancer.restart(servers);
+        } else if self.scenario.dies && self.deaths.below(DEATHS) == 0 {
+            match self.deaths.below(3) {
+                0 => {
+                    // All is said and done: nobody can tell the next engine from it.
+                    let sent = self.balancer.round();
+                    self.send(sent);
+                    let before = Model::of(&self.balancer);
+                    self.balancer.restart(servers);
+                    assert_eq!(Model::of(&self.balancer), before, "{}", self.tell());
+                    return true;
+                }
+                // What it was about to send is lost.
+                1 => drop(self.balancer.work()),
+                // Records wait for the next one.
+                _ => {}
+            }
+            self.returns_at = self.now + self.deaths.pick(&[1, 1, 50, 1_000, 4_000]);
+            return false;
+        }
+        true
     }
 
     /// Frames of the balancer go to whoever has the MAC on the link.

@@ -1,6 +1,6 @@
 //! What a seed stands for.
 
-use seawall_engine::{Forwarding, Introduction, ProxyProtocol};
+use seawall_engine::{Forwarding, Introduction, Netmask, Persistence, ProxyProtocol};
 use seawall_fastpath::TcpState;
 use seawall_fastpath::layout::{NO_SCALE, switch};
 
@@ -40,6 +40,8 @@ pub(crate) struct Scenario {
     pub(crate) server: Tuning,
     /// Longest wait between a record and the engine's round, in milliseconds.
     pub(crate) laziness: u64,
+    /// The engine dies again and again, and another takes over.
+    pub(crate) dies: bool,
     pub(crate) exchanges: Vec<Exchange>,
 }
 
@@ -70,6 +72,19 @@ impl Scenario {
         let mut scenario = Self::plain(seed);
         scenario.widen(&mut Random(seed ^ 0x57ac_c0de << 32));
         scenario.introduce(&mut Random(seed ^ 0x0001_7d0c << 32));
+        scenario
+    }
+
+    /// The same with an engine that dies again and again; a third of the services are persistent.
+    pub(crate) fn of_mortals(seed: u64) -> Self {
+        let mut scenario = Self { dies: true, ..Self::new(seed) };
+        if Random(seed ^ 0xdead << 32).below(3) == 0 {
+            let netmask = match scenario.setup.family {
+                Family::V4 => Netmask::v4(u32::MAX),
+                Family::V6 => Netmask::v6(128),
+            };
+            scenario.setup.persistence = Some(Persistence { timeout: 20_000, netmask });
+        }
         scenario
     }
 
@@ -158,6 +173,7 @@ impl Scenario {
             client,
             server,
             laziness: random.pick(&[0, 0, 1, 5]),
+            dies: false,
             exchanges,
         };
         scenario.be_patient();

@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use seawall_engine::scheduler::{Flags, Kind};
 use seawall_engine::{
-    Config, Desired, Engine, Epoch, Forwarding, Gateway, Interface, Introduction, LocalPool,
-    Persistence, RealServerSpec, Request, Secrets, ServiceSpec, SharedEpoch, StoreLimits, Timeouts,
+    Adoption, Config, Desired, Engine, Epoch, Forwarding, Gateway, Interface, Introduction,
+    LocalPool, Persistence, RealServerSpec, Request, Secrets, ServiceSpec, SharedEpoch,
+    StoreLimits, Timeouts,
 };
 use seawall_fastpath::cookie::EPOCH_MS;
 use seawall_fastpath::layout::{AddressEntry, AddressKey, InterfaceEntry, ServiceKey, switch};
@@ -231,9 +232,30 @@ impl Balancer {
         balancer
     }
 
-    fn connect(&mut self) {
-        let setup = self.setup.clone();
-        for index in [OUTSIDE, setup.inside()] {
+    /// The engine dies, and another one takes over with the real servers `servers` of every service.
+    pub(crate) fn restart(&mut self, servers: std::ops::Range<u32>) -> Adoption {
+        let Desired { pools, services } = self.setup.desired();
+        let memory = Rc::clone(&self.memory);
+        let (engine, adoption) = Engine::adopt(memory, self.setup.config, pools, self.now);
+        self.engine = engine;
+        self.set_interfaces();
+        self.engine.adopt_next_hops();
+        for mut spec in services {
+            let real_servers = std::mem::take(&mut spec.real_servers);
+            let service = self.engine.add_service(spec);
+            for number in servers.clone() {
+                let hop = self.engine.next_hop(self.setup.gateway(number));
+                let next_hop = hop.expect("room for next hops");
+                let spec = RealServerSpec { next_hop, ..real_servers[number as usize] };
+                self.engine.add_server(service, spec);
+            }
+        }
+        self.engine.settle(self.now);
+        adoption
+    }
+
+    fn set_interfaces(&mut self) {
+        for index in [OUTSIDE, self.setup.inside()] {
             let mac = MacAddr(interface_mac(index));
             self.engine.set_interface(
                 index,
@@ -241,6 +263,11 @@ impl Balancer {
             );
             self.tables.interfaces.borrow_mut().insert(index, InterfaceEntry::new(mac));
         }
+    }
+
+    fn connect(&mut self) {
+        let setup = self.setup.clone();
+        self.set_interfaces();
         let vip = AddressEntry { flags: AddressEntry::VIP, port_min: 0, port_max: 0 };
         let (port_min, port_max) = setup.ports;
         let local = AddressEntry { flags: AddressEntry::LOCAL, port_min, port_max };

@@ -5,6 +5,7 @@
 pub(crate) mod balancer;
 pub(crate) mod family;
 pub(crate) mod introduction;
+pub(crate) mod model;
 #[path = "../../../fastpath/tests/support/packet.rs"]
 pub(crate) mod packet;
 #[path = "../../../fastpath/tests/support/random.rs"]

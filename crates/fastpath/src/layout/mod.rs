@@ -3,7 +3,9 @@
 //! Every type here is `repr(C)`, has a size that a test pins, and means the same on both sides.
 //! [`VERSION`] changes whenever one of them does.
 
+mod header;
 mod index;
+mod ledger;
 mod next_hop;
 mod record;
 mod service;
@@ -11,21 +13,23 @@ mod settings;
 mod slot;
 mod template;
 
+pub use header::{COUNTER_CELLS, Header};
 pub use index::{
     Bucket, ENTRIES_PER_BUCKET, Entry, Filter, bucket_count, first_bucket, mark, second_bucket, tag,
 };
-pub use next_hop::{MAX_NEXT_HOPS, NO_NEXT_HOP, NextHop};
+pub use ledger::{Account, LEDGER_RECORDS, LedgerRecord, Load, TOTALS};
+pub use next_hop::{MAX_NEXT_HOPS, NO_NEXT_HOP, NextHop, Owner};
 pub use record::{FULL_RECORD_FRAME, RecordHeader, RecordKind, SMALL_RECORD_FRAME};
 pub use service::{
     AddressEntry, AddressKey, InterfaceEntry, MAX_ADDRESSES, MAX_INTERFACES, MAX_SERVICES,
     ServiceEntry, ServiceKey,
 };
 pub use settings::{COOKIE_KEYS, CookieKey, HEARTBEAT_LIMIT_MS, Settings, switch};
-pub use slot::{Ends, Flow, NO_SCALE, Scales, Slot, Word, flag};
+pub use slot::{Ends, Flow, Kept, NO_SCALE, Preface, Scales, Slot, Word, flag};
 pub use template::Template;
 
 /// Version of all the layouts together.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// Where [`name::PROGRAMS`] holds what.
 pub mod program {
@@ -73,6 +77,12 @@ pub mod name {
     pub const COUNTERS: &str = "COUNTERS";
     /// Array of `u64`: what [`crate::embryo`] keeps.
     pub const EMBRYOS: &str = "EMBRYOS";
+    /// Array of one [`super::Header`], mapped into user space; the packet path does not know it.
+    pub const HEADER: &str = "HEADER";
+    /// Array of [`super::LedgerRecord`], likewise.
+    pub const LEDGER: &str = "LEDGER";
+    /// Hash map of the addresses that the host has from us, likewise.
+    pub const OWNED: &str = "OWNED";
     /// Ring buffer for frames of proven peers.
     pub const PROVEN: &str = "PROVEN";
     /// Ring buffer for frames of peers that have proved nothing.
@@ -90,7 +100,7 @@ mod tests {
         assert_eq!((size_of::<Flow>(), align_of::<Flow>()), (64, 64));
         assert_eq!((size_of::<Bucket>(), align_of::<Bucket>()), (64, 64));
         assert_eq!(size_of::<Filter>(), 8);
-        assert_eq!(size_of::<NextHop>(), 32);
+        assert_eq!(size_of::<NextHop>(), 64);
         assert_eq!(size_of::<Template>(), 40);
         assert_eq!(size_of::<ServiceKey>(), 24);
         assert_eq!(size_of::<ServiceEntry>(), 8);
@@ -99,5 +109,7 @@ mod tests {
         assert_eq!(size_of::<InterfaceEntry>(), 8);
         assert_eq!(size_of::<RecordHeader>(), 32);
         assert_eq!(size_of::<Settings>(), 192);
+        assert_eq!(size_of::<Header>(), 1088);
+        assert_eq!(size_of::<LedgerRecord>(), 80);
     }
 }

@@ -2,6 +2,7 @@
 
 use seawall_wire::ethernet::{MacAddr, Tags};
 
+use crate::Addr;
 use crate::cell::{Cell32, Cell64};
 
 /// Entries in the array, entry 0 included.
@@ -11,9 +12,22 @@ pub const NO_NEXT_HOP: u32 = 0;
 
 const VALID: u64 = 1 << 48;
 
-/// One neighbour on one interface.
+/// Values of [`NextHop::kind`].
+const GATEWAY: u32 = 1;
+const LEARNED: u32 = 2;
+
+/// Whose entry it is, for the engine that takes the array over from another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// The interface that the neighbour is on: the one that the packet path runs on, or a VLAN.
+    pub interface: u32,
+    /// The gateway's address; `None` for a neighbour that is known by its frames.
+    pub gateway: Option<Addr>,
+}
+
+/// One neighbour on one interface. 64 bytes, of which the packet path reads the first half.
 #[derive(Debug, Default)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct NextHop {
     destination: Cell64,
     source: Cell64,
@@ -22,6 +36,9 @@ pub struct NextHop {
     /// Largest IP packet that fits, in bytes.
     pub mtu: Cell32,
     tags: Cell64,
+    owner: Cell32,
+    kind: Cell32,
+    gateway: [Cell64; 2],
 }
 
 impl NextHop {
@@ -55,6 +72,30 @@ impl NextHop {
         self.tags.store((to.outer as u64) << 32 | to.inner as u64);
     }
 
+    /// Whose entry it is, if it is in use.
+    pub fn owner(&self) -> Option<Owner> {
+        let interface = self.owner.load();
+        match self.kind.load() {
+            GATEWAY => {
+                let address = Addr([self.gateway[0].load(), self.gateway[1].load()]);
+                Some(Owner { interface, gateway: Some(address) })
+            }
+            LEARNED => Some(Owner { interface, gateway: None }),
+            _ => None,
+        }
+    }
+
+    /// Sets whose entry it is, or that nobody uses it.
+    pub fn set_owner(&self, to: Option<Owner>) {
+        self.kind.store(0);
+        let Some(to) = to else { return };
+        self.owner.store(to.interface);
+        for (cell, word) in self.gateway.iter().zip(to.gateway.unwrap_or(Addr([0; 2])).0) {
+            cell.store(word);
+        }
+        self.kind.publish(if to.gateway.is_some() { GATEWAY } else { LEARNED });
+    }
+
     /// Sets our MAC on the interface.
     pub fn set_source(&self, to: MacAddr) {
         self.source.store(bits(to));
@@ -73,7 +114,8 @@ const fn bits(mac: MacAddr) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::NextHop;
+    use super::{NextHop, Owner};
+    use crate::Addr;
     use seawall_wire::ethernet::{MacAddr, Tags};
 
     #[test]
@@ -89,5 +131,18 @@ mod tests {
         let tags = Tags { outer: 0x88a8_0fff, inner: 0x8100_0001 };
         hop.set_tags(tags);
         assert_eq!(hop.tags(), tags);
+    }
+
+    #[test]
+    fn owners_survive_both_ways() {
+        let hop = NextHop::default();
+        assert_eq!(hop.owner(), None);
+        for gateway in [Some(Addr::v4(7)), None, Some(Addr([1, 2]))] {
+            let owner = Some(Owner { interface: 3, gateway });
+            hop.set_owner(owner);
+            assert_eq!(hop.owner(), owner);
+        }
+        hop.set_owner(None);
+        assert_eq!(hop.owner(), None);
     }
 }

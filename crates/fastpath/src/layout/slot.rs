@@ -6,6 +6,7 @@
 //! direction are written by the CPU that handles that direction.
 
 use crate::cell::{Cell32, Cell64};
+use crate::options::Timestamps;
 use crate::state::{Direction, TcpState};
 use crate::tuple::{Addr, Endpoint, Transport, Tuple};
 
@@ -122,7 +123,8 @@ pub struct Flow {
     pub bytes: Cell64,
     /// When the last one was, in milliseconds of the monotonic clock.
     pub last_seen: Cell64,
-    /// When a SYN on an established session last went to the real server, same clock.
+    /// When a SYN on an established session last went to the real server, same clock. In the outbound
+    /// flow, with [`Flow::syn_seq`], what [`Slot::preface`] gives.
     pub syn_forwarded: Cell64,
     /// The highest acknowledgment number that this direction carried, as the client counts.
     pub ack: Cell32,
@@ -212,6 +214,32 @@ pub struct Slot {
     pub outbound: Flow,
 }
 
+/// Beside the version in what [`Slot::set_preface`] stores: the clocks are there.
+const PREFACE_CLOCKS: u32 = 1 << 7;
+
+/// What the accepted ACK of a session in SYN_SENT said beside its numbers, so that it can be written
+/// again by an engine that never saw it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// The client's window, in bytes.
+    pub window: u32,
+    /// The client's timestamps, if they are in use.
+    pub timestamps: Option<Timestamps>,
+}
+
+/// What an engine that never saw it must know of the PROXY header that a session's real server is to
+/// get ([`flag::INTRODUCING`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Preface {
+    /// Version of the PROXY protocol, 1 or 2.
+    pub version: u8,
+    /// The largest payload of a segment to the real server, in bytes; 0 until it has answered.
+    pub mss: u16,
+    /// Our clock in the SYN and the real server's latest, if timestamps are in use; none until it has
+    /// answered.
+    pub clocks: Option<Timestamps>,
+}
+
 /// The four ends of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ends {
@@ -271,6 +299,51 @@ impl Slot {
     pub fn allow_punts(&self) {
         self.inbound.punted.store(0);
         self.outbound.punted.store(0);
+    }
+
+    /// Keeps the accepted ACK, where an established session counts. For the engine, in SYN_SENT.
+    pub fn keep(&self, kept: &Kept) {
+        let timestamps = kept.timestamps.unwrap_or_default();
+        self.inbound.window.store(kept.window);
+        self.inbound.repeated.store(timestamps.value);
+        self.inbound.repeats.store(timestamps.echo);
+        self.inbound.data.store(u32::from(kept.timestamps.is_some()));
+    }
+
+    /// What [`Slot::keep`] kept.
+    pub fn kept(&self) -> Kept {
+        let (value, echo) = (self.inbound.repeated.load(), self.inbound.repeats.load());
+        let timestamps = Timestamps { value, echo };
+        Kept {
+            window: self.inbound.window.load(),
+            timestamps: (self.inbound.data.load() != 0).then_some(timestamps),
+        }
+    }
+
+    /// Forgets it, before the session leaves SYN_SENT.
+    pub fn forget_kept(&self) {
+        self.keep(&Kept { window: 0, timestamps: None });
+    }
+
+    /// Sets what [`Slot::preface`] gives. For the engine; whoever reads after a crash sees all of it or
+    /// nothing.
+    pub fn set_preface(&self, to: Option<Preface>) {
+        self.outbound.syn_seq.publish(0);
+        let Some(Preface { version, mss, clocks }) = to else { return };
+        let Timestamps { value, echo } = clocks.unwrap_or_default();
+        self.outbound.syn_forwarded.store(u64::from(value) << 32 | u64::from(echo));
+        let clocks = if clocks.is_some() { PREFACE_CLOCKS } else { 0 };
+        self.outbound.syn_seq.publish(u32::from(mss) << 16 | clocks | u32::from(version));
+    }
+
+    /// The PROXY header that the real server is to get, if there is one.
+    pub fn preface(&self) -> Option<Preface> {
+        let bits = self.outbound.syn_seq.load();
+        let version = bits as u8 & !(PREFACE_CLOCKS as u8);
+        let clocks = self.outbound.syn_forwarded.load();
+        let clocks = Timestamps { value: (clocks >> 32) as u32, echo: clocks as u32 };
+        let known = (bits & PREFACE_CLOCKS != 0).then_some(clocks);
+        (version != 0).then_some(Preface { version, mss: (bits >> 16) as u16, clocks: known })
     }
 
     /// Whether a packet of `transport` and `tuple` belongs to this session in `direction`. The index
@@ -360,7 +433,8 @@ fn set(cells: &[Cell64; 2], address: Addr) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ends, Scales, Slot, Word, flag};
+    use super::{Ends, Kept, Preface, Scales, Slot, Word, flag};
+    use crate::options::Timestamps;
     use crate::state::{Direction, TcpState};
     use crate::tuple::{Addr, Endpoint, Transport};
 
@@ -371,6 +445,24 @@ mod tests {
         assert_eq!(Word::from_bits(word.to_bits()), word);
         let scales = Scales { client: 14, ours: 7, real_server: super::NO_SCALE };
         assert_eq!(Scales::from_bits(scales.to_bits()), scales);
+    }
+
+    #[test]
+    fn what_a_handshake_leaves_to_the_next_engine_survives_both_ways() {
+        let slot = Slot::default();
+        assert_eq!(slot.preface(), None);
+        let clocks = Timestamps { value: u32::MAX, echo: 1 << 31 };
+        for timestamps in [Some(clocks), Some(Timestamps::default()), None] {
+            let kept = Kept { window: 70_000, timestamps };
+            let preface = Some(Preface { version: 2, mss: u16::MAX, clocks: timestamps });
+            slot.keep(&kept);
+            slot.set_preface(preface);
+            assert_eq!((slot.kept(), slot.preface()), (kept, preface));
+        }
+        slot.forget_kept();
+        slot.set_preface(None);
+        assert_eq!(slot.kept(), Kept { window: 0, timestamps: None });
+        assert_eq!(slot.preface(), None);
     }
 
     #[test]
