@@ -1,6 +1,6 @@
 //! Who has how many connections, packets and bytes: what `ipvsadm -Ln --stats` and `-Lnc` show.
 
-use seawall_fastpath::layout::{Ends, Slot};
+use seawall_fastpath::layout::{Ends, Slot, Tunnel, flag};
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::{Endpoint, TcpState, Transport};
 
@@ -266,11 +266,7 @@ impl<M: Memory> Engine<M> {
                 ends,
                 transport: session.transport,
                 state,
-                forwarding: if ends.local == ends.client {
-                    Forwarding::Nat
-                } else {
-                    Forwarding::FullNat
-                },
+                forwarding: forwarding_of(slot, &ends),
                 idle: (now + self.timeout(index, state)).saturating_sub(expires),
                 expires: expires.saturating_sub(now),
                 totals: totals_of(slot),
@@ -599,6 +595,21 @@ impl Service {
     /// Whether a session or template knows it by its number.
     pub(crate) fn is_referred_to(&self) -> bool {
         self.servers.iter().any(Server::is_referred_to)
+    }
+}
+
+/// How a session's packets reach its real server.
+fn forwarding_of(slot: &Slot, ends: &Ends) -> Forwarding {
+    let flags = slot.state().flags;
+    if flags & flag::TUNNEL != 0 {
+        let tunnel = Tunnel::from_bits(slot.ts_in.load());
+        Forwarding::Tunnel { tunnel, source: ends.local.address }
+    } else if flags & flag::ONE_WAY != 0 {
+        Forwarding::Dr
+    } else if ends.local == ends.client {
+        Forwarding::Nat
+    } else {
+        Forwarding::FullNat
     }
 }
 

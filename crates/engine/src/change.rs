@@ -14,7 +14,7 @@ use seawall_fastpath::native::Memory;
 use seawall_fastpath::{TcpState, Transport};
 
 use crate::accounts::{Health, Server, Service};
-use crate::desired::{Config, Introduction, RealServerSpec, ServiceSpec};
+use crate::desired::{Config, Forwarding, Introduction, RealServerSpec, ServiceSpec};
 use crate::engine::{Engine, Request};
 use crate::scheduler::{Flags, Kind};
 
@@ -287,6 +287,7 @@ impl<M: Memory> Engine<M> {
         let Some(slot) = self.table.slot(index) else { return };
         if let Some(server) = server {
             slot.next_hop_in.store(server.spec.next_hop);
+            rewrap(slot, server.spec.forwarding);
         }
         let state = slot.state().state;
         if state == TcpState::SynSent {
@@ -333,6 +334,19 @@ impl<M: Memory> Engine<M> {
         let session = self.sessions.get(index as usize);
         let server = session.and_then(|session| self.numbered(session.service, session.server));
         server.is_some_and(|server| server.removed)
+    }
+}
+
+/// A session keeps the way it was opened by; but if that is a tunnel, it goes through it as it is
+/// now, as in IPVS.
+fn rewrap(slot: &Slot, forwarding: Forwarding) {
+    let Forwarding::Tunnel { tunnel, source } = forwarding else { return };
+    if slot.state().flags & flag::TUNNEL == 0 {
+        return;
+    }
+    slot.ts_in.store(tunnel.to_bits());
+    if slot.local_address() != source {
+        slot.set_local_address(source);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the engine is told to do.
 
-use seawall_fastpath::layout::ServiceKey;
+use seawall_fastpath::layout::{ServiceKey, Tunnel};
 use seawall_fastpath::siphash::Key;
 use seawall_fastpath::{Addr, Endpoint, STATES, TcpState, Transport};
 
@@ -15,6 +15,27 @@ pub enum Forwarding {
     Nat,
     /// Source and destination are rewritten; the real server sees a local address.
     FullNat,
+    /// Nothing is rewritten; the real server has the VIP too, and answers the client itself.
+    Dr,
+    /// Packets are wrapped; otherwise as DR.
+    Tunnel {
+        /// How they are wrapped.
+        tunnel: Tunnel,
+        /// The address of ours that they are sent from, of the real server's family.
+        source: Addr,
+    },
+}
+
+impl Forwarding {
+    /// Whether the real server answers the client itself, past us. Then it has the service's port, and
+    /// there is no proxy.
+    #[must_use]
+    pub const fn is_one_way(self) -> bool {
+        match self {
+            Self::Nat | Self::FullNat => false,
+            Self::Dr | Self::Tunnel { .. } => true,
+        }
+    }
 }
 
 /// A real server of a service.

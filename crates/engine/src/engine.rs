@@ -67,6 +67,8 @@ pub(crate) struct Session {
     pub(crate) template: Option<u32>,
     /// What of its traffic its real server's totals have.
     pub(crate) folded: Totals,
+    /// Its real server answers its client itself.
+    pub(crate) one_way: bool,
     pub(crate) handshake: Option<Box<Handshake>>,
 }
 
@@ -97,6 +99,8 @@ pub struct Engine<M> {
     /// The slots for answers to datagrams that are scheduled one by one; no more than there may be
     /// sessions of UDP.
     pub(crate) answers: HashMap<AnswerKey, u32>,
+    /// Sessions whose real server answers the client itself.
+    pub(crate) one_way: u32,
     /// Sessions whose packets go through the engine until the frames that are to be sent have been:
     /// slot, generation, and the flag for it.
     pub(crate) opening: Vec<(u32, u32, u32)>,
@@ -185,6 +189,7 @@ impl<M: Memory> Engine<M> {
             udp: 0,
             unconfirmed_udp: 0,
             answers: HashMap::new(),
+            one_way: 0,
             opening: Vec::new(),
             believers: None,
             waiting: Vec::new(),
@@ -263,6 +268,19 @@ impl<M: Memory> Engine<M> {
         server.is_some_and(|server| {
             std::mem::replace(&mut server.spec.next_hop, next_hop) != next_hop
         })
+    }
+
+    /// Has packets to real server `server` of `service` sent from `source`, if they are wrapped: those
+    /// of new sessions from now on, the others after [`Engine::settle`]. Says whether it was another.
+    pub fn set_tunnel_source(&mut self, service: u32, server: u32, source: Addr) -> bool {
+        let found = self.services.get_mut(service as usize);
+        let server = found.and_then(|found| found.servers.get_mut(server as usize));
+        match server.map(|server| &mut server.spec.forwarding) {
+            Some(Forwarding::Tunnel { source: from, .. }) => {
+                std::mem::replace(from, source) != source
+            }
+            _ => false,
+        }
     }
 
     /// Takes note of a neighbour's MAC, gateway of ours or not, and sends what waited for it.
@@ -511,6 +529,10 @@ impl<M: Memory> Engine<M> {
     ) -> Result<Endpoint, Counter> {
         let real = spec.address;
         match spec.forwarding {
+            Forwarding::Dr => Ok(client),
+            Forwarding::Tunnel { source, .. } => {
+                Ok(Endpoint { address: source, port: client.port })
+            }
             Forwarding::Nat => {
                 let tuple = Tuple { source: real, destination: client };
                 let Some(found) = self.table.find(Transport::Tcp, &tuple) else {
@@ -556,6 +578,10 @@ impl<M: Memory> Engine<M> {
                 Ok(client)
             }
             Forwarding::FullNat => self.local_port(Transport::Udp, service, real),
+            Forwarding::Dr => Ok(client),
+            Forwarding::Tunnel { source, .. } => {
+                Ok(Endpoint { address: source, port: client.port })
+            }
         }
     }
 
@@ -626,21 +652,25 @@ impl<M: Memory> Engine<M> {
             self.table.release(index, now);
             return Err(Counter::IndexFull);
         }
-        if !self.table.insert(&outbound, index, Direction::Outbound) {
+        let one_way = opening.word.flags & flag::ONE_WAY != 0;
+        if !one_way && !self.table.insert(&outbound, index, Direction::Outbound) {
             self.table.remove(&inbound, index, Direction::Inbound);
             self.table.release(index, now);
             return Err(Counter::IndexFull);
         }
         if let Some(session) = self.sessions.get_mut(index as usize) {
+            let Opening { service, server, .. } = *opening;
             *session = Session {
-                service: opening.service,
-                server: opening.server,
+                service,
+                server,
                 transport: opening.word.transport(),
                 one_packet: opening.one_packet,
+                one_way,
                 ..Session::default()
             };
             self.udp += u32::from(session.transport == Transport::Udp);
         }
+        self.one_way += u32::from(one_way);
         self.count_in(index, opening.word.state);
         self.tally_connection(index);
         self.count(Counter::Opened);
@@ -664,6 +694,10 @@ impl<M: Memory> Engine<M> {
         self.end_handshake(index);
         self.confirm(index);
         self.forget_udp(index);
+        let live = self.sessions.get_mut(index as usize);
+        if live.is_some_and(|live| std::mem::take(&mut live.one_way)) {
+            self.one_way = self.one_way.saturating_sub(1);
+        }
         self.wheel.cancel(index);
         self.table.release(index, now);
     }

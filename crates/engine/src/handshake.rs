@@ -113,9 +113,13 @@ impl<M: Memory> Engine<M> {
         self.retire(now, index);
     }
 
-    /// Resets the real server's half with the next number it expects.
+    /// Resets the real server's half with the next number it expects; nothing where it answers the
+    /// client itself: what it expects is not known.
     pub(crate) fn reset_real_server(&mut self, index: u32) {
         let Some(slot) = self.table.slot(index) else { return };
+        if slot.state().flags & flag::ONE_WAY != 0 {
+            return;
+        }
         let next = SeqNumber(slot.outbound.ack.load()).add(slot.f.load());
         self.say(index, Direction::Inbound, &Says::reset(next));
     }
@@ -128,6 +132,9 @@ impl<M: Memory> Engine<M> {
         }
         self.reset_real_server(index);
         let Some(slot) = self.table.slot(index) else { return };
+        if slot.state().flags & flag::ONE_WAY != 0 {
+            return;
+        }
         let next = SeqNumber(slot.inbound.ack.load());
         self.say(index, Direction::Outbound, &Says::reset(next));
     }
@@ -150,6 +157,10 @@ impl<M: Memory> Engine<M> {
         let choice = self.choose(now, service, client, None).ok_or(Counter::NoDestination)?;
         let server = choice.server;
         let spec = self.server(service, server).ok_or(Counter::NoDestination)?.for_vip(vip);
+        if spec.forwarding.is_one_way() {
+            // The proxy was on when the client got its cookie, and these came when it was off.
+            return Err(Counter::NoDestination);
+        }
         let local = self.local_end(now, service, &spec, client, Sender::Proven)?;
         let ends = Ends { client, vip, local, real: spec.address };
         let introduction = self.introduction(service);
@@ -165,7 +176,9 @@ impl<M: Memory> Engine<M> {
         let client_isn = packet.tcp.seq.sub(1).sub(before);
         let toa = if introduction == Introduction::Toa { flag::BEARS_TOA } else { 0 };
         let (f, syn_value) = match spec.forwarding {
-            Forwarding::Nat => (0, options.timestamps.unwrap_or_default().value),
+            Forwarding::Nat | Forwarding::Dr | Forwarding::Tunnel { .. } => {
+                (0, options.timestamps.unwrap_or_default().value)
+            }
             Forwarding::FullNat => (
                 self.isn(&ends.outbound(), now).since(client_isn),
                 self.local_clock(local.address, now),
@@ -493,6 +506,9 @@ impl<M: Memory> Engine<M> {
             return false;
         };
         let Some(spec) = self.server(service, server) else { return false };
+        if spec.forwarding.is_one_way() {
+            return false;
+        }
         let Some(slot) = self.table.slot(index) else { return false };
         let old = slot.ends();
         let spec = spec.for_vip(old.vip);
@@ -516,7 +532,7 @@ impl<M: Memory> Engine<M> {
         slot.next_hop_in.store(spec.next_hop);
         slot.real_server.store(server);
         let f = match spec.forwarding {
-            Forwarding::Nat => 0,
+            Forwarding::Nat | Forwarding::Dr | Forwarding::Tunnel { .. } => 0,
             Forwarding::FullNat => isn.since(SeqNumber(slot.client_isn.load())),
         };
         slot.f.store(f);
@@ -528,7 +544,7 @@ impl<M: Memory> Engine<M> {
             // at the real server goes by it. Nothing that was kept has been sent yet.
             if let Some(client) = handshake.timestamps {
                 handshake.syn_value = match spec.forwarding {
-                    Forwarding::Nat => client.value,
+                    Forwarding::Nat | Forwarding::Dr | Forwarding::Tunnel { .. } => client.value,
                     Forwarding::FullNat => clock,
                 };
                 slot.ts_in.store(handshake.syn_value.wrapping_sub(client.value));

@@ -1,12 +1,14 @@
 //! Frames that the engine sends: segments of a session on their way, and segments of our own.
 
+use seawall_fastpath::layout::flag;
 use seawall_fastpath::link::Link;
 use seawall_fastpath::native::{Buffer, Memory};
+use seawall_fastpath::one_way::{self, Way};
 use seawall_fastpath::options::{self, Timestamps};
 use seawall_fastpath::packet::{self, Packet};
 use seawall_fastpath::segment::{self, Segment, SynOptions};
 use seawall_fastpath::splice::splice;
-use seawall_fastpath::{Direction, Reason, Tuple, too_big};
+use seawall_fastpath::{Direction, Reason, Transport, Tuple, too_big};
 use seawall_wire::SeqNumber;
 use seawall_wire::tcp::Flags;
 
@@ -55,10 +57,16 @@ impl<M: Memory> Engine<M> {
         let memory = self.table.memory();
         let Some(slot) = memory.slots().get(found.index as usize) else { return };
         let toa = Toa::wanted(slot, slot.state(), found.direction, packet.tcp.flags);
-        let next_hop = memory.next_hops().get(slot.next_hop(found.direction) as usize);
-        let mtu = next_hop.map_or(0, |hop| hop.mtu.load());
-        let spliced = next_hop.map_or(Err(Reason::NextHopMissing), |hop| {
-            splice(&mut buffer, &packet, found.direction, slot, hop, now)
+        let hash = self.table.hash(Transport::Tcp, &packet.tuple);
+        let hop = memory.next_hops().get(slot.next_hop(found.direction) as usize);
+        let mtu = hop.map_or(0, |hop| one_way::room(slot, hop));
+        let spliced = hop.map_or(Err(Reason::NextHopMissing), |next_hop| {
+            if slot.state().flags & flag::ONE_WAY != 0 {
+                let way = Way { slot, next_hop, settings: memory.settings(), hash };
+                one_way::forward(&mut buffer, &packet, &way, now)
+            } else {
+                splice(&mut buffer, &packet, found.direction, slot, next_hop, now)
+            }
         });
         if spliced == Err(Reason::MtuExceeded) {
             return self.tell_sender(found, mtu, &mut buffer);

@@ -156,7 +156,7 @@ impl<M: Memory> Table<M> {
         self.slot(index).map_or(Transport::Tcp, |slot| slot.state().transport())
     }
 
-    fn hash(&self, transport: Transport, tuple: &Tuple) -> u64 {
+    pub(crate) fn hash(&self, transport: Transport, tuple: &Tuple) -> u64 {
         tuple.hash(transport, self.settings().index_key.get())
     }
 

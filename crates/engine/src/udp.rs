@@ -16,6 +16,9 @@
 //! server towards which local ports have run out, until half of them are free. As in IPVS a session
 //! counts as inactive all its life, and its timeout starts anew with each datagram of either side.
 //!
+//! By DR and TUNNEL no answer is ever seen, so nothing confirms a session: those are within the share of
+//! the unconfirmed all their life.
+//!
 //! # One-packet scheduling
 //!
 //! Each datagram to a service with it goes to the engine and is scheduled by itself, so at most as
@@ -24,11 +27,13 @@
 //! is a slot of its own, one for a client's port and a real server, to which no datagram of the
 //! client's leads: the packet path translates the answers by it. It ends [`ANSWER_MS`] after the
 //! last datagram, counts towards the shares above, and not among the connections that schedulers
-//! see. So it works by NAT and by FULLNAT.
+//! see. So it works by NAT and by FULLNAT. By DR and TUNNEL no packet leads to it; it is what the
+//! datagrams go by.
 
 use seawall_fastpath::datagram::{self, Datagram};
 use seawall_fastpath::layout::{Ends, NO_SCALE, RecordHeader, Scales, ServiceKey, Word, flag};
 use seawall_fastpath::native::Memory;
+use seawall_fastpath::one_way::{self, Way};
 use seawall_fastpath::{Direction, Endpoint, Reason, TcpState, Transport};
 use seawall_wire::SeqNumber;
 
@@ -39,6 +44,7 @@ use crate::outbox::MAX_FRAME;
 use crate::ports::Ports;
 use crate::send::buffer;
 use crate::table::Found;
+use crate::unproxied;
 
 /// Of the sessions, one in this many may be of UDP.
 const SHARE: u32 = 2;
@@ -116,6 +122,7 @@ impl<M: Memory> Engine<M> {
     ) -> Result<u32, Counter> {
         let service = arrived.service;
         let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
+        self.has_room_for(&spec)?;
         let client = arrived.datagram.tuple.source;
         let local = self.local_end_udp(now, service, &spec, client)?;
         let vip = arrived.datagram.tuple.destination;
@@ -124,6 +131,7 @@ impl<M: Memory> Engine<M> {
         let link = arrived.datagram.network.link;
         let next_hop_out =
             self.next_hops.learned(hops, arrived.interface, link, Sender::Unproven)?;
+        let (one_way, ts_in) = unproxied::one_way(spec.forwarding);
         let (zero, none) = (SeqNumber(0), NO_SCALE);
         let index = self.open(
             now,
@@ -136,9 +144,9 @@ impl<M: Memory> Engine<M> {
                 prior_cookie: zero,
                 client_isn: zero,
                 f: 0,
-                ts_in: 0,
+                ts_in,
                 scales: Scales { client: none, ours: none, real_server: none },
-                word: Word { state: TcpState::SynRecv, flags: flag::UDP, d: 0 },
+                word: Word { state: TcpState::SynRecv, flags: flag::UDP | one_way, d: 0 },
                 one_packet,
                 kept: None,
             },
@@ -210,11 +218,16 @@ impl<M: Memory> Engine<M> {
         let hop = memory.next_hops().get(slot.next_hop(found.direction) as usize);
         let datagram = datagram::parse(&mut buffer, frame.len());
         let forwarded = match datagram.zip(hop) {
+            Some((it, next_hop)) if slot.state().flags & flag::ONE_WAY != 0 => {
+                let hash = self.table.hash(Transport::Udp, &it.tuple);
+                let way = Way { slot, next_hop, settings: memory.settings(), hash };
+                one_way::forward_datagram(&mut buffer, &it, &way, now)
+            }
             Some((it, hop)) => datagram::forward(&mut buffer, &it, found.direction, slot, hop, now),
             None => Err(Reason::NextHopMissing),
         };
         if forwarded == Err(Reason::MtuExceeded) {
-            let mtu = hop.map_or(0, |hop| hop.mtu.load());
+            let mtu = hop.map_or(0, |hop| one_way::room(slot, hop));
             return self.tell_sender(found, mtu, &mut buffer);
         }
         let sent = forwarded.ok().map(|it| (it.interface, it.confirmed));

@@ -9,7 +9,7 @@ use seawall_fastpath::{Direction, TcpState};
 use seawall_wire::SeqNumber;
 
 use crate::counters::Counter;
-use crate::desired::{Forwarding, Introduction};
+use crate::desired::{Forwarding, Introduction, RealServerSpec};
 use crate::engine::{Arrived, Engine, Opening};
 use crate::handshake::parse_options;
 use crate::next_hops::Sender;
@@ -20,6 +20,9 @@ use crate::toa;
 
 /// Of the sessions, one in this many may be unconfirmed.
 const SHARE: u32 = 4;
+/// Of the sessions, all but one in this many may be of real servers that answer clients themselves:
+/// that such a client is there cannot be known.
+const SPARE: u32 = 4;
 
 impl<M: Memory> Engine<M> {
     /// A SYN to a service without the proxy.
@@ -32,6 +35,11 @@ impl<M: Memory> Engine<M> {
             let opened = slot.client_isn.load() == arrived.packet.tcp.seq.0;
             match slot.state().state {
                 TcpState::SynSent => return self.count(Counter::RecordInvalid),
+                TcpState::FinWait | TcpState::CloseWait | TcpState::LastAck
+                    if slot.state().flags & flag::ONE_WAY != 0 && !opened =>
+                {
+                    return self.begin_again(now, found, arrived);
+                }
                 TcpState::Close if inbound => {}
                 TcpState::TimeWait if inbound && !opened => self.reset_real_server(found.index),
                 // One that is half-closed only its own real server can end: it answers with a
@@ -52,6 +60,23 @@ impl<M: Memory> Engine<M> {
         }
     }
 
+    /// A client comes back on the port of a session of which we see one direction, and which it has
+    /// ended: whether its real server has too is not known. It is for that one to say, as in IPVS.
+    fn begin_again(&mut self, now: u64, found: Found, arrived: &Arrived<'_>) {
+        let Some(slot) = self.table.slot(found.index) else { return };
+        let isn = arrived.packet.tcp.seq;
+        slot.client_isn.store(isn.0);
+        slot.outbound.ack.store(isn.add(1).0);
+        slot.allow_punts();
+        let bits = slot.word.load();
+        let word = Word { state: TcpState::SynRecv, ..Word::from_bits(bits) };
+        // If it fails the client's old segments go on; it will send its SYN again.
+        if slot.word.replace_if(bits, word.to_bits()) {
+            self.state_changed(now, found.index);
+        }
+        self.pass_on(now, found, arrived.frame);
+    }
+
     fn open_unproxied(&mut self, now: u64, arrived: &Arrived<'_>) -> Result<(), Counter> {
         if self.unproven >= self.sessions.len() as u32 / SHARE {
             return Err(Counter::ExceededUnproxied);
@@ -64,18 +89,22 @@ impl<M: Memory> Engine<M> {
         let choice = self.choose(now, service, client, None).ok_or(Counter::NoDestination)?;
         let server = choice.server;
         let spec = self.server(service, server).ok_or(Counter::NoDestination)?.for_vip(vip);
+        self.has_room_for(&spec)?;
         let local = self.local_end(now, service, &spec, client, Sender::Unproven)?;
         let ends = Ends { client, vip, local, real: spec.address };
         let hops = self.table.memory().next_hops();
         let next_hop_out =
             self.next_hops.learned(hops, arrived.interface, packet.link, Sender::Unproven)?;
         let client_isn = packet.tcp.seq;
+        let (mut flags, mut ts_in) = one_way(spec.forwarding);
         let toa = self.introduction(service) == Introduction::Toa;
-        let mut flags = if toa { flag::BEARS_TOA } else { 0 };
+        if toa {
+            flags |= flag::BEARS_TOA;
+        }
         if toa || self.believes_toa(spec.address.address) {
             flags |= flag::TOA;
         }
-        let (mut f, mut ts_in) = (0, 0);
+        let mut f = 0;
         if spec.forwarding == Forwarding::FullNat {
             f = self.isn(&ends.outbound(), now).since(client_isn);
             if toa {
@@ -116,6 +145,16 @@ impl<M: Memory> Engine<M> {
         Ok(())
     }
 
+    /// # Errors
+    /// What to count when sessions of this kind have all that is theirs.
+    pub(crate) fn has_room_for(&self, spec: &RealServerSpec) -> Result<(), Counter> {
+        let all = self.sessions.len() as u32;
+        if spec.forwarding.is_one_way() && self.one_way >= all - all / SPARE {
+            return Err(Counter::ExceededUnproxied);
+        }
+        Ok(())
+    }
+
     /// The real server's SYN/ACK: it goes on to the client, and says how windows are scaled.
     pub(crate) fn unproxied_syn_ack(&mut self, now: u64, found: Found, arrived: &Arrived<'_>) {
         let Some(options) = parse_options(arrived.frame) else {
@@ -146,5 +185,15 @@ impl<M: Memory> Engine<M> {
             return self.pass_on(now, found, buffer.bytes());
         }
         self.pass_on(now, found, arrived.frame);
+    }
+}
+
+/// What a slot says of a session that does not come back through us: its flags, and how it is
+/// wrapped.
+pub(crate) const fn one_way(forwarding: Forwarding) -> (u32, u32) {
+    match forwarding {
+        Forwarding::Nat | Forwarding::FullNat => (0, 0),
+        Forwarding::Dr => (flag::ONE_WAY, 0),
+        Forwarding::Tunnel { tunnel, .. } => (flag::ONE_WAY | flag::TUNNEL, tunnel.to_bits()),
     }
 }

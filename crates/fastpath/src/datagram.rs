@@ -33,7 +33,7 @@ use crate::process::{Change, Record, decide_stray, punt, tell};
 use crate::tables::{Tables, find};
 use crate::too_big::{self, Limit};
 use crate::translate::{onward, relink};
-use crate::{Direction, Endpoint, Frame, Reason, TcpState, Transport, Tuple};
+use crate::{Direction, Endpoint, Frame, Reason, TcpState, Transport, Tuple, past};
 
 /// A datagram whose headers lie where they should; its lengths are not checked yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -148,7 +148,9 @@ pub(crate) fn decide<V: Family, F: Frame, T: Tables>(
             return Decision::drop(Reason::NotSetUp);
         };
         if slot.state().state != TcpState::None {
-            return pass_on::<V, F, T>(frame, &datagram, settings, tables, ingress, now, &owner);
+            return pass_on::<V, F, T>(
+                frame, &datagram, hash, settings, tables, ingress, now, &owner,
+            );
         }
         // Given back between the look-up and now: there is no session.
     }
@@ -176,9 +178,14 @@ fn decide_unowned<T: Tables>(destination: Endpoint, settings: &Settings, tables:
 }
 
 #[inline(always)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that there is, and nothing that could be swapped"
+)]
 fn pass_on<V: Family, F: Frame, T: Tables>(
     frame: &mut F,
     datagram: &Datagram,
+    hash: u64,
     settings: &Settings,
     tables: &T,
     ingress: u32,
@@ -187,8 +194,14 @@ fn pass_on<V: Family, F: Frame, T: Tables>(
 ) -> Decision {
     let Some(slot) = tables.slot(owner.slot) else { return Decision::drop(Reason::NotSetUp) };
     let inbound = matches!(owner.direction, Direction::Inbound);
-    if inbound && slot.state().flags & flag::NO_SERVER != 0 {
+    let flags = slot.state().flags;
+    if inbound && flags & flag::NO_SERVER != 0 {
         return Decision::drop(Reason::NoServer);
+    }
+    if flags & flag::ONE_WAY != 0 {
+        return past::datagram::<V, F, T>(
+            frame, datagram, hash, slot, settings, ingress, tables, now,
+        );
     }
     let reason = if inbound { Reason::ForwardIn } else { Reason::ForwardOut };
     let Some(next_hop) = tables.next_hop(slot.next_hop(owner.direction)) else {
@@ -197,8 +210,9 @@ fn pass_on<V: Family, F: Frame, T: Tables>(
     let network = &datagram.network;
     let mtu = next_hop.mtu.load();
     if network.ip.len > mtu && next_hop.destination().is_some() && network.ip.ttl > 1 {
-        let limit = Limit { mtu, from: ours(&datagram.tuple, owner.direction, slot) };
-        return too_big::answer::<V, F>(frame, network, limit, settings, ingress);
+        let from = ours(&datagram.tuple, owner.direction, slot);
+        let limit = Limit { mtu, from, link: network.link.reversed(), interface: ingress };
+        return too_big::answer::<V, F>(frame, &network.ip, network.l3, &limit, settings);
     }
     let forwarded = match forward_as::<V, F>(frame, datagram, owner.direction, slot, next_hop, now)
     {

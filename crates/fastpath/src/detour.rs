@@ -9,12 +9,12 @@ use seawall_wire::ipv4::Protocol;
 
 use crate::decision::Decision;
 use crate::family::{Family, Shape};
-use crate::layout::{Settings, Slot};
+use crate::layout::{Settings, Slot, flag};
 use crate::packet::{Network, Packet};
 use crate::process::decide_rest;
 use crate::tables::{Tables, find};
 use crate::too_big::{self, Limit};
-use crate::{Addr, Direction, Frame, Reason, Transport, Tuple, Verdict};
+use crate::{Addr, Direction, Frame, Reason, Transport, Tuple, Verdict, past};
 
 /// Decides about the frame, of version `V`, for which [`crate::process_as`] gave no verdict;
 /// changes it accordingly, and counts the one reason.
@@ -52,6 +52,11 @@ fn decide<V: Family, F: Frame, T: Tables>(frame: &mut F, ingress: u32, tables: &
         None => return Decision::drop(Reason::TcpDrop),
     };
     let Some(slot) = tables.slot(index) else { return LOST };
+    if slot.state().flags & flag::ONE_WAY != 0 {
+        return past::segment::<V, F, T>(
+            frame, &packet, hash, index, slot, settings, ingress, tables,
+        );
+    }
     too_big::<V, F, T>(frame, &network, &packet, direction, slot, settings, ingress, tables)
 }
 
@@ -74,8 +79,14 @@ fn too_big<V: Family, F: Frame, T: Tables>(
     let Some(next_hop) = tables.next_hop(slot.next_hop(direction)) else {
         return Decision::drop(Reason::NextHopMissing);
     };
-    let limit = Limit { mtu: next_hop.mtu.load(), from: ours(&packet.tuple, direction, slot) };
-    too_big::answer::<V, F>(frame, network, limit, settings, ingress)
+    let limit = Limit {
+        mtu: next_hop.mtu.load(),
+        from: ours(&packet.tuple, direction, slot),
+        link: network.link.reversed(),
+        interface: ingress,
+    };
+    let Network { ip, l3, .. } = network;
+    too_big::answer::<V, F>(frame, ip, *l3, &limit, settings)
 }
 
 /// The address of ours that a packet was sent to, or that its sender knows behind it: under NAT

@@ -73,6 +73,21 @@ pub struct OwnHeader {
     pub ttl: u8,
     /// What follows.
     pub protocol: Protocol,
+    /// Type of service, or traffic class.
+    pub tos: u8,
+    /// IPv4's fragment field.
+    pub fragment: u16,
+    /// IPv4's identification.
+    pub ident: u16,
+}
+
+/// What a packet shares with the one it is wrapped in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Marks {
+    /// Type of service, or traffic class.
+    pub tos: u8,
+    /// The fragment field of an IPv4 header around it: "don't fragment", or nothing.
+    pub fragment: u16,
 }
 
 /// Where a packet goes from here.
@@ -122,6 +137,8 @@ pub trait Family: Copy {
     fn is_intact<F: Frame>(frame: &mut F, l3: usize) -> bool;
     /// Whether routers may cut the packet whose header is at `l3` in pieces.
     fn may_be_fragmented<F: Frame>(frame: &mut F, l3: usize) -> bool;
+    /// What the packet whose header is at `l3` shares with one around it.
+    fn marks<F: Frame>(frame: &mut F, l3: usize) -> Option<Marks>;
     /// The sum of the header at `l3`.
     fn sum_header<F: Frame>(frame: &mut F, l3: usize) -> Option<Sum>;
     /// Writes the header of a packet of our own at `l3`.
@@ -229,6 +246,13 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn marks<F: Frame>(frame: &mut F, l3: usize) -> Option<Marks> {
+        frame
+            .window::<{ ipv4::HEADER_LEN }>(l3)
+            .map(|bytes| Marks { tos: bytes.u8(1), fragment: bytes.u16(6) & DONT_FRAGMENT })
+    }
+
+    #[inline(always)]
     fn sum_header<F: Frame>(frame: &mut F, l3: usize) -> Option<Sum> {
         frame
             .window::<{ ipv4::HEADER_LEN }>(l3)
@@ -241,10 +265,10 @@ impl Family for V4 {
         ipv4::Header {
             version: 4,
             header_len: ipv4::HEADER_LEN as u8,
-            tos: 0,
-            total_len: ipv4::HEADER_LEN as u16 + header.payload_len,
-            ident: 0,
-            fragment: DONT_FRAGMENT,
+            tos: header.tos,
+            total_len: (ipv4::HEADER_LEN as u16).wrapping_add(header.payload_len),
+            ident: header.ident,
+            fragment: header.fragment,
             ttl: header.ttl,
             protocol: header.protocol,
             checksum: 0,
@@ -352,6 +376,13 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn marks<F: Frame>(frame: &mut F, l3: usize) -> Option<Marks> {
+        let bytes = frame.window::<{ ipv6::HEADER_LEN }>(l3)?;
+        // Whoever sends IPv6 leaves it whole; around it IPVS leaves IPv4 free.
+        Some(Marks { tos: (bytes.u16(0) >> 4) as u8, fragment: 0 })
+    }
+
+    #[inline(always)]
     fn sum_header<F: Frame>(frame: &mut F, l3: usize) -> Option<Sum> {
         frame.window::<{ ipv6::HEADER_LEN }>(l3).map(|bytes| {
             let source = Sum::new().qword(bytes.u64(0)).qword(bytes.u64(8)).qword(bytes.u64(16));
@@ -364,7 +395,7 @@ impl Family for V6 {
         let mut bytes = frame.window::<{ ipv6::HEADER_LEN }>(l3)?;
         ipv6::Header {
             version: 6,
-            traffic_class: 0,
+            traffic_class: header.tos,
             payload_len: header.payload_len,
             next_header: header.protocol,
             hop_limit: header.ttl,

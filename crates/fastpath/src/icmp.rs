@@ -14,11 +14,13 @@ use seawall_wire::{Bytes, SeqNumber, tcp};
 
 use crate::decision::Decision;
 use crate::family::{Family, Ip, Readdress, Shape};
-use crate::layout::{Settings, Slot, Word};
+use crate::layout::{Settings, Slot, Word, flag};
 use crate::packet::Network;
 use crate::tables::{Hit, Tables, find};
 use crate::translate::{onward, relink};
-use crate::{Direction, Endpoint, Frame, Reason, TcpState, Transport, Tuple};
+use crate::{
+    Direction, Endpoint, Frame, Reason, TcpState, Transport, Tuple, past, tunnel, wrapped,
+};
 
 /// How far behind the last acknowledgment a quoted segment may be: acknowledged since.
 const SLACK: u32 = 0xffff;
@@ -39,17 +41,12 @@ struct Quoted {
 
 impl Quoted {
     #[inline(always)]
-    fn read<V: Family, F: Frame>(frame: &mut F, network: &Network) -> Option<Self> {
-        let l3 = network.l3 + V::HEADER_LEN + icmp::HEADER_LEN;
-        let ip = V::read(frame, l3)?;
+    fn read<V: Family, F: Frame>(frame: &mut F, ip: Ip, l3: usize) -> Option<Self> {
         let transport = match ip.protocol {
             Protocol::TCP => Transport::Tcp,
             Protocol::UDP => Transport::Udp,
             _ => return None,
         };
-        if ip.shape != Shape::Whole {
-            return None;
-        }
         let l4 = l3 + V::HEADER_LEN;
         let bytes = frame.window::<8>(l4)?;
         let (ports, second) = (bytes.u32(0), bytes.u32(4));
@@ -66,6 +63,79 @@ impl Quoted {
     }
 }
 
+/// What an error is about.
+#[derive(Clone, Copy)]
+pub(crate) enum About {
+    /// A segment of a session.
+    Session(Subject),
+    /// A packet around others that a router says is too big; perhaps one of ours.
+    Wrapped,
+    /// Nothing of ours.
+    Other,
+}
+
+/// A segment that an error is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject {
+    quoted: Quoted,
+    /// The slot of its session.
+    pub(crate) index: u32,
+    /// Which way the error goes in the session.
+    pub(crate) direction: Direction,
+    /// The hash of the tuple of what goes that way.
+    pub(crate) hash: u64,
+}
+
+impl Subject {
+    /// Whether the packet, which the real server sent the client of `slot` itself, may be in flight; of a
+    /// datagram nobody can tell.
+    #[inline(always)]
+    pub(crate) fn may_be_in_flight(&self, slot: &Slot) -> bool {
+        if matches!(self.quoted.transport, Transport::Udp) {
+            return true;
+        }
+        let flow = &slot.inbound;
+        let reach = flow.window.load().wrapping_add(SLACK);
+        SeqNumber(self.quoted.second).since(SeqNumber(flow.ack.load()).sub(SLACK)) <= reach
+    }
+}
+
+/// What the packet of the protocol [`Family::ICMP`] is about.
+#[inline(always)]
+pub(crate) fn about<V: Family, F: Frame, T: Tables>(
+    frame: &mut F,
+    network: &Network,
+    settings: &Settings,
+    tables: &T,
+) -> About {
+    let at = network.l3 + V::HEADER_LEN;
+    let Some(kind) = frame.window::<2>(at).map(|bytes| Kind::read(&bytes)) else {
+        return About::Other;
+    };
+    if !V::is_error(kind) || network.ip.shape != Shape::Whole {
+        return About::Other;
+    }
+    let l3 = at + icmp::HEADER_LEN;
+    let Some(ip) = V::read(frame, l3) else { return About::Other };
+    if ip.source != network.ip.destination || ip.shape != Shape::Whole {
+        return About::Other;
+    }
+    let no_session = if kind == V::TOO_BIG && tunnel::may_wrap(ip.protocol) {
+        About::Wrapped
+    } else {
+        About::Other
+    };
+    let Some(quoted) = Quoted::read::<V, F>(frame, ip, l3) else { return no_session };
+    let tuple = quoted.answered();
+    let hash = tuple.hash(quoted.transport, settings.index_key.get());
+    match find(tables, settings, quoted.transport, &tuple, hash) {
+        Some(Hit { index, direction, .. }) => {
+            About::Session(Subject { quoted, index, direction, hash })
+        }
+        None => no_session,
+    }
+}
+
 /// What to do with a packet of the protocol [`Family::ICMP`].
 #[inline(always)]
 pub(crate) fn decide<V: Family, F: Frame, T: Tables>(
@@ -76,19 +146,14 @@ pub(crate) fn decide<V: Family, F: Frame, T: Tables>(
     tables: &T,
 ) -> Decision {
     const PASS: Decision = Decision::pass(Reason::PassNotOurs);
-    let at = network.l3 + V::HEADER_LEN;
-    let Some(kind) = frame.window::<2>(at).map(|bytes| Kind::read(&bytes)) else { return PASS };
-    if !V::is_error(kind) || network.ip.shape != Shape::Whole {
-        return PASS;
-    }
-    let Some(quoted) = Quoted::read::<V, F>(frame, network) else { return PASS };
-    if quoted.ip.source != network.ip.destination {
-        return PASS;
-    }
-    let tuple = quoted.answered();
-    let hash = tuple.hash(quoted.transport, settings.index_key.get());
-    let found = find(tables, settings, quoted.transport, &tuple, hash);
-    let Some(Hit { index, direction, .. }) = found else { return PASS };
+    let about = match about::<V, F, T>(frame, network, settings, tables) {
+        About::Session(about) => about,
+        About::Wrapped => {
+            return wrapped::decide::<V, F, T>(frame, network, ingress, settings, tables);
+        }
+        About::Other => return PASS,
+    };
+    let Subject { quoted, index, direction, .. } = about;
     let Some(slot) = tables.slot(index) else { return PASS };
     let word = slot.state();
     if word.state == TcpState::None || word.state == TcpState::SynSent {
@@ -97,6 +162,9 @@ pub(crate) fn decide<V: Family, F: Frame, T: Tables>(
     }
     if let Err(reason) = network.check::<V, F>(frame, tables.interface(ingress)) {
         return Decision::drop(reason);
+    }
+    if word.flags & flag::ONE_WAY != 0 {
+        return past::error::<V, F, T>(frame, network, &about, slot, settings, tables);
     }
     let (hop, reason) = match direction {
         Direction::Inbound => (slot.next_hop_in.load(), Reason::IcmpIn),

@@ -7,7 +7,8 @@
 //! bounded by constants.
 //!
 //! Order of reading: [`process`] decides, [`packet`] parses, [`cookie`] makes and checks ISNs,
-//! [`synack`] answers a SYN, [`translate`] splices, [`datagram`] does so for UDP and `icmp` for errors, [`segment`] writes
+//! [`synack`] answers a SYN, [`translate`] splices, [`datagram`] does so for UDP and `icmp` for errors,
+//! [`one_way`] sends on what does not come back through us, [`segment`] writes
 //! segments of our own, [`too_big`] errors of our own, [`detour_as`] does what is not TCP or is rare, [`family`] is the IP version as a type, [`layout`] is the memory shared with user space, [`Reason`] names every outcome.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
@@ -29,8 +30,10 @@ pub mod layout;
 pub mod link;
 #[cfg(feature = "native")]
 pub mod native;
+pub mod one_way;
 pub mod options;
 pub mod packet;
+mod past;
 mod plan;
 mod process;
 mod reason;
@@ -43,7 +46,9 @@ pub mod synack;
 mod tables;
 pub mod too_big;
 pub mod translate;
+mod tunnel;
 mod tuple;
+mod wrapped;
 
 pub use detour::detour_as;
 pub use frame::Frame;

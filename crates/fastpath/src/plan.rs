@@ -66,6 +66,8 @@ pub(crate) enum Plan {
     Punt(RecordKind),
     /// Translate and send.
     Forward,
+    /// Send on: the real server answers past us, and [`crate::past`] does it.
+    OneWay,
     /// The real server has lost its half of the session: close it.
     Close,
 }
@@ -181,9 +183,9 @@ pub(crate) fn of_session(
                 }
                 last.store(now);
                 slot.inbound.syn_seq.store(packet.tcp.seq.0);
-                Plan::Forward
+                forward(word)
             }
-            TcpState::SynRecv => Plan::Forward,
+            TcpState::SynRecv => forward(word),
             TcpState::None
             | TcpState::SynSent
             | TcpState::FinWait
@@ -219,11 +221,19 @@ pub(crate) fn of_session(
     }
 }
 
+/// The plan for a client's SYN that goes on to its real server.
+#[inline(always)]
+const fn forward(word: Word) -> Plan {
+    if word.flags & flag::ONE_WAY == 0 { Plan::Forward } else { Plan::OneWay }
+}
+
 /// The plan for a client's segment that goes on to its real server.
 #[inline(always)]
 pub(crate) const fn onward(word: Word) -> Plan {
-    if word.flags & flag::INTRODUCING == 0 {
+    if word.flags & (flag::INTRODUCING | flag::ONE_WAY) == 0 {
         Plan::Forward
+    } else if word.flags & flag::ONE_WAY != 0 {
+        Plan::OneWay
     } else if word.flags & flag::PROXIED != 0 {
         Plan::Punt(RecordKind::FromClient)
     } else {

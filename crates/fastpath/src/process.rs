@@ -188,6 +188,7 @@ fn decide_tcp<V: Family, F: Frame, T: Tables>(
             decision
         }
         Plan::Forward => forward::<V, F, T>(frame, packet, settings, tables, ingress, now, &owner),
+        Plan::OneWay => Decision::detour(),
         Plan::Close => close(frame, tables, ingress, now, &owner),
     }
 }

@@ -5,7 +5,7 @@
 //! aligned timestamps for anything else. Places of options that are not sent hold NOPs.
 
 use seawall_wire::checksum::Sum;
-use seawall_wire::ipv4::Protocol;
+use seawall_wire::ipv4::{DONT_FRAGMENT, Protocol};
 use seawall_wire::tcp::option::ALIGNED_TIMESTAMPS;
 use seawall_wire::tcp::{self, Flags};
 use seawall_wire::{Bytes, SeqNumber};
@@ -76,6 +76,9 @@ pub fn write_as<V: Family, F: Frame>(frame: &mut F, segment: &Segment) -> Option
         payload_len: 0,
         ttl: segment.ttl,
         protocol: Protocol::TCP,
+        tos: 0,
+        fragment: DONT_FRAGMENT,
+        ident: 0,
     };
     if !V::has(header.source) || !V::has(header.destination) {
         return None;

@@ -84,16 +84,7 @@ fn record(packet: &Packet, direction: Direction, slot: &Slot, now: u64) {
 /// attacker cannot end a session. Gives the new state if it changed.
 #[inline(always)]
 fn advance(packet: &Packet, direction: Direction, slot: &Slot) -> Option<TcpState> {
-    let flags = packet.tcp.flags;
-    let event = if flags.contains(Flags::RST) {
-        Event::Rst
-    } else if flags.contains(Flags::SYN) {
-        Event::Syn
-    } else if flags.contains(Flags::FIN) {
-        Event::Fin
-    } else {
-        Event::Ack
-    };
+    let event = event_of(packet.tcp.flags);
     if event == Event::Syn {
         // IPVS's table leads to SYN_SENT and SYN_RECV, which here only the engine begins: what a
         // SYN says cannot be held against any window, and anybody can send one.
@@ -125,6 +116,20 @@ fn advance(packet: &Packet, direction: Direction, slot: &Slot) -> Option<TcpStat
         }
     }
     None
+}
+
+/// What a segment with these flags is to the state machine.
+#[inline(always)]
+pub(crate) const fn event_of(flags: Flags) -> Event {
+    if flags.contains(Flags::RST) {
+        Event::Rst
+    } else if flags.contains(Flags::SYN) {
+        Event::Syn
+    } else if flags.contains(Flags::FIN) {
+        Event::Fin
+    } else {
+        Event::Ack
+    }
 }
 
 /// Closes an established session; says whether this call did.

@@ -104,6 +104,20 @@ impl TcpState {
         };
         Self::from_bits((row >> (self as u8 * 4) & 0xf) as u8)
     }
+
+    /// The same, going in, where the other direction is never seen (IPVS: `TCP_DIR_INPUT_ONLY`, for DR
+    /// and TUNNEL).
+    #[inline(always)]
+    #[must_use]
+    pub const fn next_input_only(self, event: Event) -> Self {
+        let row = match event {
+            Event::Syn => SYN_IN,
+            Event::Fin => FIN_IN_ONLY,
+            Event::Ack => ACK_IN,
+            Event::Rst => RST_IN,
+        };
+        Self::from_bits((row >> (self as u8 * 4) & 0xf) as u8)
+    }
 }
 
 use TcpState::{
@@ -126,6 +140,8 @@ const SYN_IN: u64 = row([SR, ES, ES, SR, SR, SR, SR, SR, SR]);
 const FIN_IN: u64 = row([CL, CW, SS, TW, TW, TW, CL, CW, LA]);
 const ACK_IN: u64 = row([CL, ES, SS, ES, FW, TW, CL, CW, CL]);
 const RST_IN: u64 = row([CL, CL, CL, SR, CL, CL, CL, CL, LA]);
+/// Of the rows for the one direction, the only one that differs.
+const FIN_IN_ONLY: u64 = row([CL, FW, SS, TW, FW, TW, CL, CW, LA]);
 const SYN_OUT: u64 = row([SS, ES, SS, SR, SS, SS, SS, SS, SS]);
 const FIN_OUT: u64 = row([TW, FW, SS, TW, FW, TW, CL, TW, LA]);
 const ACK_OUT: u64 = row([ES, ES, SS, ES, FW, TW, CL, CW, LA]);
@@ -157,6 +173,28 @@ mod tests {
             (Close, Inbound, Fin, Close),
         ] {
             assert_eq!(from.next(direction, event), to, "{from:?} {direction:?} {event:?}");
+        }
+    }
+
+    /// IPVS, `tcp_states`, `INPUT-ONLY`.
+    #[test]
+    fn one_direction_ends_as_in_ipvs() {
+        use {Event::*, TcpState::*};
+        for (from, event, to) in [
+            (SynRecv, Ack, Established),
+            (SynRecv, Rst, SynRecv),
+            (SynRecv, Fin, TimeWait),
+            (Established, Fin, FinWait),
+            (Established, Rst, Close),
+            (FinWait, Fin, FinWait),
+            (FinWait, Ack, FinWait),
+            (FinWait, Rst, Close),
+            (FinWait, Syn, SynRecv),
+            (TimeWait, Syn, SynRecv),
+            (CloseWait, Fin, CloseWait),
+            (Close, Ack, Close),
+        ] {
+            assert_eq!(from.next_input_only(event), to, "{from:?} {event:?}");
         }
     }
 

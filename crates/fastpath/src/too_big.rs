@@ -14,42 +14,48 @@
 //! sender uses up would be a black hole to the others.
 
 use seawall_wire::checksum::Sum;
+use seawall_wire::ipv4::DONT_FRAGMENT;
 use seawall_wire::{Bytes, icmp};
 
 use crate::decision::Decision;
 use crate::detour::ours;
-use crate::family::{Family, OwnHeader, V4, V6, Version};
+use crate::family::{Family, Ip, OwnHeader, V4, V6, Version};
 use crate::layout::{Settings, Slot};
+use crate::link::Link;
 use crate::packet::{self, Network};
 use crate::{Action, Addr, Direction, Endpoint, Frame, Reason, Tuple, Verdict};
 
 /// Bytes quoted behind the IP header.
 const QUOTED: usize = 20;
 
-/// What fits, and who says so.
+/// What fits, who says so, and how the error leaves.
 #[derive(Clone, Copy)]
 pub(crate) struct Limit {
     /// Largest packet that its sender may send, in bytes.
     pub(crate) mtu: u32,
     /// An address of ours that its sender knows.
     pub(crate) from: Addr,
+    /// The link header towards the sender.
+    pub(crate) link: Link,
+    /// The interface towards the sender.
+    pub(crate) interface: u32,
 }
 
-/// Answers the packet `network` in `frame`, which came in on `ingress`, with the error, if there
+/// Makes of `frame`, in which the packet `ip` begins at `at`, the error about that packet, if there
 /// may be one.
 #[inline(always)]
 pub(crate) fn answer<V: Family, F: Frame>(
     frame: &mut F,
-    network: &Network,
-    limit: Limit,
+    ip: &Ip,
+    at: usize,
+    limit: &Limit,
     settings: &Settings,
-    ingress: u32,
 ) -> Decision {
-    if limit.mtu < V::MIN_MTU || V::may_be_fragmented(frame, network.l3) {
+    if limit.mtu < V::MIN_MTU || V::may_be_fragmented(frame, at) {
         return Decision::drop(Reason::MtuExceeded);
     }
-    match write::<V, F>(frame, network, limit, settings.ttl.load() as u8) {
-        Ok(()) => Decision::send(ingress, Reason::TooBig),
+    match write::<V, F>(frame, ip, at, limit, settings.ttl.load() as u8) {
+        Ok(()) => Decision::send(limit.interface, Reason::TooBig),
         Err(reason) => Decision::drop(reason),
     }
 }
@@ -83,8 +89,9 @@ fn tell_as<V: Family, F: Frame>(
     let Some(network) = Network::read::<V, F>(frame) else { return Err(Reason::IpMalformed) };
     let end = |address| Endpoint { address, port: 0 };
     let tuple = Tuple { source: end(network.ip.source), destination: end(network.ip.destination) };
-    let limit = Limit { mtu, from: ours(&tuple, direction, slot) };
-    match answer::<V, F>(frame, &network, limit, settings, 0).verdict() {
+    let from = ours(&tuple, direction, slot);
+    let limit = Limit { mtu, from, link: network.link.reversed(), interface: 0 };
+    match answer::<V, F>(frame, &network.ip, network.l3, &limit, settings).verdict() {
         Some(Verdict { action: Action::Send { .. }, .. }) => Ok(()),
         Some(Verdict { reason, .. }) => Err(reason),
         None => Err(Reason::MtuExceeded),
@@ -94,31 +101,37 @@ fn tell_as<V: Family, F: Frame>(
 #[inline(always)]
 fn write<V: Family, F: Frame>(
     frame: &mut F,
-    network: &Network,
-    limit: Limit,
+    ip: &Ip,
+    at: usize,
+    limit: &Limit,
     ttl: u8,
 ) -> Result<(), Reason> {
-    let Network { link, ip, l3 } = *network;
     let head = V::HEADER_LEN + icmp::HEADER_LEN;
     if !V::has(limit.from) || !V::has(ip.source) {
         return Err(Reason::NotSetUp);
     }
-    // The packet is longer than that: it is larger than any least MTU.
-    if frame.resize(l3 + V::HEADER_LEN + QUOTED).is_none() {
+    let len = at + V::HEADER_LEN + QUOTED;
+    let grow = (limit.link.header_len() + head) as i32 - at as i32;
+    // Only of a packet that an error quotes there may be less.
+    if frame.len() < len {
+        return Err(Reason::IpMalformed);
+    }
+    if frame.resize(len).is_none() || frame.grow_head(grow).is_none() {
         return Err(Reason::ResizeFailed);
     }
-    if frame.grow_head(head as i32).is_none() {
-        return Err(Reason::ResizeFailed);
-    }
+    let l3 = limit.link.l3(frame);
     let header = OwnHeader {
         source: limit.from,
         destination: ip.source,
         payload_len: (icmp::HEADER_LEN + V::HEADER_LEN + QUOTED) as u16,
         ttl,
         protocol: V::ICMP,
+        tos: 0,
+        fragment: DONT_FRAGMENT,
+        ident: 0,
     };
-    let written = link.reversed().write(frame, V::ETHERTYPE).is_some()
-        && V::write(frame, l3, &header).is_some();
+    let written =
+        limit.link.write(frame, V::ETHERTYPE).is_some() && V::write(frame, l3, &header).is_some();
     let Some(quoted) = V::sum_header(frame, l3 + head) else { return Err(Reason::IpMalformed) };
     let Some(quoted) = frame.window::<QUOTED>(l3 + head + V::HEADER_LEN).map(|bytes| {
         let (first, last) = (quoted.qword(bytes.u64(0)), bytes.u32(16));

@@ -28,6 +28,7 @@ pub mod require;
 pub mod tap;
 pub mod topology;
 pub mod uml;
+pub mod unwrap;
 
 pub use namespace::{Namespace, ProcessGuard};
 pub use topology::{Arms, Cable, Host, Interface, Topology, TopologySpec};

@@ -27,6 +27,12 @@ impl Protocol {
     pub const ROUTING: Self = Self(43);
     /// IPv6 fragment header (RFC 8200, section 4.5).
     pub const FRAGMENT: Self = Self(44);
+    /// IPv4 in IP (RFC 2003).
+    pub const IPIP: Self = Self(4);
+    /// IPv6 in IP (RFC 2473; RFC 4213).
+    pub const IPV6: Self = Self(41);
+    /// GRE (RFC 2784).
+    pub const GRE: Self = Self(47);
     /// ICMPv6 (RFC 4443).
     pub const ICMPV6: Self = Self(58);
     /// IPv6 destination options (RFC 8200, section 4.6).

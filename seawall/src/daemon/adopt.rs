@@ -7,11 +7,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use seawall_control::config::Config;
 use seawall_datapath::{InjectCounters, MappedArray};
-use seawall_engine::{Adoption, Desired, Gateway, Health, ServiceSpec};
+use seawall_engine::{Adoption, Desired, Forwarding, Health, ServiceSpec};
 use seawall_fastpath::cell::Cell64;
 use seawall_fastpath::layout::{AddressKey, Header, NO_SCALE, ServiceKey, Settings};
 
 use super::keys::Keys;
+use super::setup::Way;
 use super::{Placed, Worker, clock, setup};
 
 /// What the next daemon must be told: what `config` and `keys` say has been promised otherwise to
@@ -61,7 +62,7 @@ impl Worker {
     pub(super) fn adopt_services(
         &mut self,
         desired: Desired,
-        gateways: &[Vec<Gateway>],
+        gateways: &[Vec<Way>],
         found: &Adoption,
         begun: Instant,
     ) -> Result<()> {
@@ -72,8 +73,12 @@ impl Worker {
             let real_servers = spec.real_servers.clone();
             let service = self.engine.add_service(spec);
             let mut servers = Vec::with_capacity(real_servers.len());
-            for (mut spec, gateway) in real_servers.into_iter().zip(gateways) {
-                spec.next_hop = self.engine.next_hop(*gateway).context("too many next hops")?;
+            for (mut spec, way) in real_servers.into_iter().zip(gateways) {
+                let hop = self.engine.next_hop(way.gateway);
+                spec.next_hop = hop.context("too many next hops")?;
+                if let Forwarding::Tunnel { source, .. } = &mut spec.forwarding {
+                    *source = way.source.unwrap_or_default();
+                }
                 servers.extend(self.engine.add_server(service, spec));
             }
             placed.push(Placed { service, servers });

@@ -15,10 +15,9 @@ use seawall_control::report::{
 };
 use seawall_datapath::Waker;
 use seawall_datapath::netlink::Netlink;
-use seawall_engine::Gateway;
 
 use super::interfaces::Interfaces;
-use super::setup::{self, Gateways};
+use super::setup::{self, Way, Ways};
 
 /// How long an answer may take; the worker answers between two rounds of a few milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,7 +31,7 @@ pub(super) enum Command {
     Reload {
         config: Box<Config>,
         /// How its real servers are reached.
-        gateways: Gateways,
+        gateways: Ways,
         /// Until then whoever asked waits.
         until: Instant,
         answer: Sender<Result<ReloadReport, Declined>>,
@@ -40,7 +39,7 @@ pub(super) enum Command {
     Health(ServerName, Health, Sender<Result<HealthReport, Declined>>),
     /// How the real servers of the configuration that was served are reached now: `None` is one
     /// that is not, and for all, that they could not be looked up.
-    Routes(Arc<Config>, Option<Vec<Vec<Option<Gateway>>>>),
+    Routes(Arc<Config>, Option<Vec<Vec<Option<Way>>>>),
     Stop(Stop),
 }
 
@@ -107,7 +106,7 @@ impl Remote {
     }
 
     /// The file as it is now, and how its real servers are reached.
-    fn read(&self) -> anyhow::Result<(Config, Gateways)> {
+    fn read(&self) -> anyhow::Result<(Config, Ways)> {
         let config = Config::load(&self.config)?;
         let gateways = setup::gateways(&config, &self.interfaces, &mut Netlink::open()?)?;
         Ok((config, gateways))

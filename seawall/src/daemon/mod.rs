@@ -172,7 +172,7 @@ impl Worker {
         state: State,
         keys: Keys,
         interfaces: &Interfaces,
-        gateways: &[Vec<Gateway>],
+        gateways: &[Vec<setup::Way>],
     ) -> Result<Self> {
         let monitor = Monitor::open()?;
         let limits: Limits = setup::limits(config);
@@ -246,9 +246,13 @@ impl Worker {
             return Ok(worker);
         }
         for (service, gateways) in gateways.iter().enumerate() {
-            for (server, gateway) in gateways.iter().enumerate() {
-                let hop = worker.engine.next_hop(*gateway).context("too many next hops")?;
-                worker.engine.set_route(service as u32, server as u32, hop);
+            for (server, way) in gateways.iter().enumerate() {
+                let hop = worker.engine.next_hop(way.gateway).context("too many next hops")?;
+                let (service, server) = (service as u32, server as u32);
+                worker.engine.set_route(service, server, hop);
+                if let Some(source) = way.source {
+                    worker.engine.set_tunnel_source(service, server, source);
+                }
             }
         }
         for service in 0..config.services.len() as u32 {

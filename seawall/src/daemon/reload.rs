@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 use seawall_control::config::{Config, Place, Reload, ServiceConfig};
 use seawall_control::report::ReloadReport;
 use seawall_datapath::clock;
-use seawall_engine::{Proxy, RealServerSpec, ServiceSpec};
+use seawall_engine::{Forwarding, Proxy, RealServerSpec, ServiceSpec};
 use seawall_fastpath::Addr;
 use seawall_fastpath::layout::{AddressEntry, AddressKey, ServiceKey};
 
 use super::keys::Now;
-use super::setup::{self, Gateways};
+use super::setup::{self, Ways};
 use super::{Placed, Worker};
 
 /// What XDP must know of a VIP.
@@ -29,7 +29,7 @@ impl Worker {
     ///
     /// # Errors
     /// What is wrong with it on this machine, or needs a new start; then nothing has changed.
-    pub(super) fn reload(&mut self, new: Config, gateways: &Gateways) -> Result<ReloadReport> {
+    pub(super) fn reload(&mut self, new: Config, gateways: &Ways) -> Result<ReloadReport> {
         let Reload { config, services, changes } = self.config.reload(new)?;
         let specs = self.specs(&config, gateways)?;
         let new = &vips(&config) - &vips(&self.config);
@@ -58,11 +58,15 @@ impl Worker {
     }
 
     /// The services of `config` with their next hops.
-    fn specs(&mut self, config: &Config, gateways: &Gateways) -> Result<Vec<ServiceSpec>> {
+    fn specs(&mut self, config: &Config, gateways: &Ways) -> Result<Vec<ServiceSpec>> {
         let mut specs = setup::services(config)?;
         for (spec, gateways) in specs.iter_mut().zip(gateways) {
-            for (server, gateway) in spec.real_servers.iter_mut().zip(gateways) {
-                server.next_hop = self.engine.next_hop(*gateway).context("too many next hops")?;
+            for (server, way) in spec.real_servers.iter_mut().zip(gateways) {
+                let hop = self.engine.next_hop(way.gateway);
+                server.next_hop = hop.context("too many next hops")?;
+                if let Forwarding::Tunnel { source, .. } = &mut server.forwarding {
+                    *source = way.source.unwrap_or_default();
+                }
             }
         }
         Ok(specs)

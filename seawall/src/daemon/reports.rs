@@ -144,6 +144,8 @@ const fn forwarding(forwarding: Forwarding) -> config::Forwarding {
     match forwarding {
         Forwarding::Nat => config::Forwarding::Nat,
         Forwarding::FullNat => config::Forwarding::FullNat,
+        Forwarding::Dr => config::Forwarding::Dr,
+        Forwarding::Tunnel { .. } => config::Forwarding::Tunnel,
     }
 }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use seawall_control::config::Config;
 use seawall_datapath::clock;
-use seawall_engine::Gateway;
 
 use super::Worker;
 use super::backend::Remote;
+use super::setup::Way;
 
 /// How often routes are looked up at most, in milliseconds.
 const INTERVAL_MS: u64 = 500;
@@ -37,7 +37,7 @@ impl Worker {
     pub(super) fn follow_routes(
         &mut self,
         config: &Arc<Config>,
-        gateways: Option<&[Vec<Option<Gateway>>]>,
+        gateways: Option<&[Vec<Option<Way>>]>,
     ) {
         self.routes.asked = false;
         let Some(gateways) = gateways.filter(|_| Arc::ptr_eq(config, &self.config)) else {
@@ -46,10 +46,13 @@ impl Worker {
         };
         let mut changed = false;
         for (placed, gateways) in self.placed.iter().zip(gateways) {
-            for (server, gateway) in placed.servers.iter().zip(gateways) {
-                let hop = gateway.and_then(|gateway| self.engine.next_hop(gateway));
-                if let Some(hop) = hop {
+            for (server, way) in placed.servers.iter().zip(gateways) {
+                let Some(way) = way else { continue };
+                if let Some(hop) = self.engine.next_hop(way.gateway) {
                     changed |= self.engine.set_route(placed.service, *server, hop);
+                }
+                if let Some(source) = way.source {
+                    changed |= self.engine.set_tunnel_source(placed.service, *server, source);
                 }
             }
         }

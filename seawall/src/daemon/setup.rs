@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
-use seawall_control::config::{self, ConfigError, SchedulerFlag};
+use seawall_control::config::{self, ConfigError, SchedulerFlag, TunnelChecksum, TunnelType};
 use seawall_control::limits::{Sizes, WorstCaseMemory};
 use seawall_datapath::Limits;
 use seawall_datapath::netlink::{self, Netlink, Route, RouteKind};
@@ -13,7 +13,8 @@ use seawall_engine::{
     ProxyProtocol, RealServerSpec, ServiceSpec, StoreLimits, Timeouts,
 };
 use seawall_fastpath::layout::{
-    Bucket, Filter, LEDGER_RECORDS, LedgerRecord, NO_SCALE, Slot, Template, bucket_count, switch,
+    Bucket, Filter, LEDGER_RECORDS, LedgerRecord, NO_SCALE, Slot, Template, Tunnel, Wrapping,
+    bucket_count, switch,
 };
 use seawall_fastpath::native::NativeMemory;
 use seawall_fastpath::{Addr, TcpState, Transport};
@@ -23,8 +24,17 @@ use super::interfaces::Interfaces;
 /// Bytes of each ring.
 const RING_BYTES: u32 = 16 << 20;
 
-/// The neighbours that real servers are reached by, service by service.
-pub(super) type Gateways = Vec<Vec<Gateway>>;
+/// How a real server is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Way {
+    /// The neighbour that its packets go to.
+    pub(super) gateway: Gateway,
+    /// The address that the kernel would send from: a tunnel's source.
+    pub(super) source: Option<Addr>,
+}
+
+/// How real servers are reached, service by service.
+pub(super) type Ways = Vec<Vec<Way>>;
 
 /// How each real server is reached.
 ///
@@ -34,15 +44,15 @@ pub(super) fn gateways(
     config: &config::Config,
     interfaces: &Interfaces,
     netlink: &mut Netlink,
-) -> Result<Gateways> {
+) -> Result<Ways> {
     let mut errors = Vec::new();
     let mut all = Vec::new();
     for service in &config.services {
         let mut gateways = Vec::new();
         for server in &service.real_servers {
             let route = netlink.route_to(server.address.ip()).context("asking for a route")?;
-            match gateway(&route, server.address.ip(), interfaces) {
-                Ok(gateway) => gateways.push(gateway),
+            match way(&route, server, interfaces) {
+                Ok(way) => gateways.push(way),
                 Err((message, remedy)) => {
                     let message = format!("real server {}: {message}", server.address);
                     errors.push(config.error_at(server.line, message, remedy));
@@ -63,23 +73,38 @@ pub(super) fn reachable(
     config: &config::Config,
     interfaces: &Interfaces,
     netlink: &mut Netlink,
-) -> Result<Vec<Vec<Option<Gateway>>>, netlink::Error> {
+) -> Result<Vec<Vec<Option<Way>>>, netlink::Error> {
     let mut look_up = |server: &config::RealServerConfig| {
-        let real = server.address.ip();
-        Ok(gateway(&netlink.route_to(real)?, real, interfaces).ok())
+        Ok(way(&netlink.route_to(server.address.ip())?, server, interfaces).ok())
     };
     let services = config.services.iter();
     services.map(|service| service.real_servers.iter().map(&mut look_up).collect()).collect()
 }
 
+/// How the route to a real server leads there.
+fn way(
+    route: &Route,
+    server: &config::RealServerConfig,
+    interfaces: &Interfaces,
+) -> Result<Way, (String, &'static str)> {
+    let gateway = gateway(route, server.address.ip(), interfaces)?;
+    let source = route.preferred_source.map(Addr::from);
+    if source.is_none() && server.tunnel.is_some() {
+        let message = "this machine has no address to send it wrapped packets from";
+        return Err((message.into(), "give the interface towards it one of its family"));
+    }
+    Ok(Way { gateway, source })
+}
+
 /// The neighbour that a route leads to.
-pub(super) fn gateway(
+fn gateway(
     route: &Route,
     destination: IpAddr,
     interfaces: &Interfaces,
 ) -> Result<Gateway, (String, &'static str)> {
     if route.kind == RouteKind::Local {
-        let remedy = "this version forwards only to other machines";
+        let remedy = "a real server must be another machine: what XDP forwards never comes back to this \
+                      one's sockets";
         return Err(("its address is this machine's own".into(), remedy));
     }
     if route.kind != RouteKind::Unicast {
@@ -219,7 +244,21 @@ pub(super) fn pools(config: &config::Config) -> Vec<LocalPool> {
     config.local_addresses.iter().map(pool).collect()
 }
 
-/// The services, in the file's order, their next hops still to be set.
+/// A tunnel, its source still to be set.
+fn tunnel(config: Option<config::TunnelConfig>) -> Forwarding {
+    let tunnel = config.map_or(Tunnel::default(), |config| Tunnel {
+        wrapping: match config.kind {
+            TunnelType::Ipip => Wrapping::Ipip,
+            TunnelType::Gue => Wrapping::Gue,
+            TunnelType::Gre => Wrapping::Gre,
+        },
+        checksum: config.checksum == TunnelChecksum::Full,
+        port: config.port,
+    });
+    Forwarding::Tunnel { tunnel, source: Addr::default() }
+}
+
+/// The services, in the file's order, their next hops and tunnels' sources still to be set.
 pub(super) fn services(config: &config::Config) -> Result<Vec<ServiceSpec>> {
     config.services.iter().map(|service| self::service(config, service)).collect()
 }
@@ -249,16 +288,17 @@ fn service(config: &config::Config, service: &config::ServiceConfig) -> Result<S
         let forwarding = match server.forwarding {
             config::Forwarding::Nat => Forwarding::Nat,
             config::Forwarding::FullNat => Forwarding::FullNat,
-            other => bail!("{}: forwarding {} is not served", server.address, other.word()),
+            config::Forwarding::Dr => Forwarding::Dr,
+            config::Forwarding::Tunnel => tunnel(server.tunnel),
         };
-        Ok(RealServerSpec {
+        RealServerSpec {
             address: server.address.into(),
             forwarding,
             weight: u32::from(server.weight),
             upper_threshold: server.upper_threshold,
             lower_threshold: server.lower_threshold,
             next_hop: 0,
-        })
+        }
     };
     let timeout = service.established_timeout.as_ref().or(service.udp_timeout.as_ref());
     let persistence = service.persistent.map(|persistent| Persistence {
@@ -284,7 +324,7 @@ fn service(config: &config::Config, service: &config::ServiceConfig) -> Result<S
         timeout: timeout.map(|timeout| timeout.value.as_millis() as u64),
         introduction: introduction(service),
         pool,
-        real_servers: service.real_servers.iter().map(server).collect::<Result<_>>()?,
+        real_servers: service.real_servers.iter().map(server).collect(),
     })
 }
 

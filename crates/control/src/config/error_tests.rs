@@ -238,7 +238,17 @@ fn errors_of_services_and_pools() {
             "",
             "5: [[service]] protocol is missing; expected \"tcp\" or \"udp\"",
         ),
-        ("\"tcp\"", "\"sctp\"", "7: [[service]] protocol is \"sctp\"; expected \"tcp\" or \"udp\""),
+        (
+            "\"tcp\"",
+            "\"sctp\"",
+            "7: [[service]] protocol is \"sctp\"; expected \"tcp\" or \"udp\": SCTP, whose ends",
+        ),
+        ("\"tcp\"", "\"icmp\"", "7: [[service]] protocol is \"icmp\"; expected \"tcp\" or \"udp\""),
+        (
+            "protocol = \"tcp\"\n",
+            "protocol = \"tcp\"\nfwmark = 7\n",
+            "8: [[service]] fwmark is 7; expected none: marks are netfilter's",
+        ),
         (
             "\"tcp\"",
             "\"udp\"\nsynproxy = \"on\"",
@@ -341,8 +351,33 @@ fn errors_of_services_and_pools() {
         ),
         (
             fullnat,
-            "forwarding = \"dr\"",
-            "9: real server 10.1.0.1:80 has forwarding \"dr\"; this version forwards by",
+            "forwarding = \"nat\"\ntunnel_type = \"gre\"",
+            "9: a real server has forwarding \"nat\" and tunnel_ keys; expected them with",
+        ),
+        (
+            fullnat,
+            "forwarding = \"tunnel\"\ntunnel_type = \"vxlan\"",
+            "12: [[service.real_server]] tunnel_type is \"vxlan\"; expected one of \"ipip\"",
+        ),
+        (
+            fullnat,
+            "forwarding = \"tunnel\"\ntunnel_type = \"gue\"",
+            "9: a real server has tunnel_type \"gue\" without tunnel_port; expected the UDP port",
+        ),
+        (
+            fullnat,
+            "forwarding = \"tunnel\"\ntunnel_port = 6080",
+            "9: a real server has tunnel_type \"ipip\" and a tunnel_port; expected tunnel_port with",
+        ),
+        (
+            fullnat,
+            "forwarding = \"tunnel\"\ntunnel_checksum = \"csum\"",
+            "9: real server 10.1.0.1:80 has tunnel_checksum \"csum\"; IPIP has no checksum",
+        ),
+        (
+            fullnat,
+            "forwarding = \"tunnel\"\ntunnel_type = \"gre\"\ntunnel_checksum = \"remcsum\"",
+            "9: real server 10.1.0.1:80 has tunnel_checksum \"remcsum\"; it is for packets whose",
         ),
         (
             "\"fullnat\"\n",
@@ -415,6 +450,64 @@ fn errors_of_services_and_pools() {
 fn direct_routing_with_the_proxy_says_why_not() {
     let text = edited("\"tcp\"", "\"tcp\"\nsynproxy = \"on\"").replace("fullnat", "tunnel");
     assert_first(&text, "10: real server 10.1.0.1:80 has forwarding \"tunnel\"; synproxy cannot");
+}
+
+#[test]
+fn dr_and_tunnels_leave_the_port_and_only_tunnels_cross_families() {
+    for forwarding in ["dr", "tunnel"] {
+        let text = edited("10.1.0.1:80", "10.1.0.1:81").replace("fullnat", forwarding);
+        assert_first(
+            &text,
+            &format!(
+                "9: real server 10.1.0.1:81 has another port than service 10.0.0.1:80 (line 5), and \
+                 \"{forwarding}\" leaves packets as they are; expected port 80"
+            ),
+        );
+    }
+    let across = edited("10.1.0.1:80", "[2001:db8::1]:80");
+    assert_first(
+        &across.replace("fullnat", "dr"),
+        "9: real server [2001:db8::1]:80 is IPv6, but service 10.0.0.1:80 (line 5) is IPv4, and \
+         \"dr\" cannot cross families",
+    );
+    super::tests::parse(&across.replace("fullnat", "tunnel")).unwrap();
+}
+
+/// As by ipvsadm's `-a -u`, with `-g` and `-i` too.
+#[test]
+fn datagrams_go_by_every_way() {
+    for forwarding in ["nat", "fullnat", "dr", "tunnel"] {
+        let text =
+            edited("\"tcp\"", "\"udp\"").replace("\"fullnat\"", &format!("\"{forwarding}\""));
+        super::tests::parse(&text).unwrap_or_else(|error| panic!("{forwarding}: {error}"));
+    }
+}
+
+#[test]
+fn real_servers_that_get_packets_as_they_are_are_told_of_no_client() {
+    for forwarding in ["dr", "tunnel"] {
+        let text = edited("\"tcp\"", "\"tcp\"\ntoa = true").replace("fullnat", forwarding);
+        assert_first(
+            &text,
+            &format!(
+                "10: real server 10.1.0.1:80 has forwarding \"{forwarding}\", and service 10.0.0.1:80 \
+                 (line 5), which has it too, has toa; by \"dr\" and \"tunnel\" it gets"
+            ),
+        );
+        let other = text.replace("toa = true\n", "")
+            + "\n[[service]]\naddress = \"10.0.0.1:90\"\n\
+            protocol = \"tcp\"\ntoa = true\n[[service.real_server]]\naddress = \"10.1.0.1:99\"\n\
+            forwarding = \"nat\"\n";
+        assert_first(
+            &other,
+            &format!(
+                "9: real server 10.1.0.1:80 has forwarding \"{forwarding}\", and service 10.0.0.1:90"
+            ),
+        );
+        let proxied = "\"tcp\"\nsynproxy = \"on\"\nproxy_protocol = \"v2\"";
+        let text = edited("\"tcp\"", proxied).replace("fullnat", forwarding);
+        assert!(super::tests::parse(&text).is_err());
+    }
 }
 
 #[test]

@@ -27,7 +27,9 @@ pub use errors::{ConfigError, ConfigErrors};
 pub use persistence::{Netmask, PersistenceConfig};
 pub use reload::{Place, Reload};
 pub use secret_file::{SECRET_MAX, SECRET_MIN, SharedSecret};
-pub use words::{Forwarding, Protocol, ProxyProtocol, Scheduler, SchedulerFlag};
+pub use words::{
+    Forwarding, Protocol, ProxyProtocol, Scheduler, SchedulerFlag, TunnelChecksum, TunnelType,
+};
 
 /// Where the API socket is unless the file or `--api` says otherwise.
 pub const DEFAULT_API_SOCKET: &str = "/run/seawall/api.sock";
@@ -247,6 +249,17 @@ pub struct ServiceConfig {
     pub line: usize,
 }
 
+/// `tunnel_*` of a `[[service.real_server]]`; names and defaults are ipvsadm's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelConfig {
+    /// What packets are wrapped in, IPIP unless said otherwise.
+    pub kind: TunnelType,
+    /// The UDP port of GUE, which must be given; 0 for the others.
+    pub port: u16,
+    /// Whether UDP's or GRE's checksum is there, not unless said.
+    pub checksum: TunnelChecksum,
+}
+
 /// `[[service.real_server]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RealServerConfig {
@@ -254,6 +267,8 @@ pub struct RealServerConfig {
     pub address: SocketAddr,
     /// How packets get there and back.
     pub forwarding: Forwarding,
+    /// How packets are wrapped; for [`Forwarding::Tunnel`], and only for that.
+    pub tunnel: Option<TunnelConfig>,
     /// Share of new connections, 0 to 65,535; 0 takes no new ones.
     pub weight: u16,
     /// Sessions with which it takes no more; 0 is no limit.

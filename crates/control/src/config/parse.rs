@@ -10,11 +10,13 @@ use super::address_range::AddressRangeError;
 use super::errors::{Problems, quote};
 use super::persistence;
 use super::section::Section;
-use super::words::{Forwarding, Protocol, ProxyProtocol, Scheduler, SchedulerFlag};
+use super::words::{
+    Forwarding, Protocol, ProxyProtocol, Scheduler, SchedulerFlag, TunnelChecksum, TunnelType,
+};
 use super::{
     AddressRange, ApiConfig, Config, DEFAULT_API_SOCKET, DEFAULT_STATE, IpvsConfig,
     LocalAddressPool, Located, PolicyConfig, RealServerConfig, ServiceConfig, SynproxyConfig,
-    TimeoutsConfig,
+    TimeoutsConfig, TunnelConfig,
 };
 
 const WEEK: u32 = 7 * 86_400;
@@ -295,7 +297,7 @@ fn service(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<
     let address = section
         .required_string(problems, "address", VIP)
         .and_then(|text| endpoint_or_any_port(text, &name, VIP, problems));
-    let protocol = section.required_choice(problems, "protocol", Protocol::WORDS);
+    let protocol = protocol(&mut section, problems);
     let scheduler = section.choice(problems, "scheduler", Scheduler::WORDS);
     let scheduler = scheduler.map_or(Scheduler::Wrr, |word| word.value);
     let scheduler_flags = scheduler_flags(&mut section, scheduler, problems);
@@ -385,15 +387,75 @@ fn real_server(
     let upper_threshold = section.integer(problems, "upper_threshold", 0..=u32::MAX, 0);
     let lower_threshold = section.integer(problems, "lower_threshold", 0..=u32::MAX, 0);
     let line = section.line;
+    let forwarding = forwarding.map(|word| word.value);
+    let tunnel = tunnel(&mut section, forwarding, problems);
     section.finish(problems);
     Some(RealServerConfig {
         address: address?,
-        forwarding: forwarding?.value,
+        forwarding: forwarding?,
+        tunnel,
         weight,
         upper_threshold,
         lower_threshold,
         line,
     })
+}
+
+/// The protocol of a service; for what IPVS has beside it, why it is not here.
+fn protocol(
+    section: &mut Section<'_, '_>,
+    problems: &mut Problems<'_>,
+) -> Option<Located<Protocol>> {
+    if section.peek("fwmark").is_some() {
+        let why = "none: marks are netfilter's, and XDP forwards packets before it has seen them; \
+                   address and protocol in its place";
+        section.read(problems, "fwmark", why, |_| None::<()>);
+    }
+    if section.peek("protocol").and_then(|value| value.as_str()) == Some("sctp") {
+        let why = "\"tcp\" or \"udp\": SCTP, whose ends have several addresses, and a handshake and \
+                   a checksum of their own, is not balanced";
+        return section.read(problems, "protocol", why, |_| None);
+    }
+    section.required_choice(problems, "protocol", Protocol::WORDS)
+}
+
+/// How packets are wrapped, where they are.
+fn tunnel(
+    section: &mut Section<'_, '_>,
+    forwarding: Option<Forwarding>,
+    problems: &mut Problems<'_>,
+) -> Option<TunnelConfig> {
+    let kind = section.choice(problems, "tunnel_type", TunnelType::WORDS);
+    let port = section.integer(problems, "tunnel_port", 1..=65_535, 0);
+    let checksum = section.choice(problems, "tunnel_checksum", TunnelChecksum::WORDS);
+    let given = kind.is_some() || port != 0 || checksum.is_some();
+    let line = section.line;
+    match forwarding? {
+        Forwarding::Tunnel => {}
+        other => {
+            if given {
+                problems.add(
+                    line,
+                    format_args!("a real server has forwarding \"{other}\" and tunnel_ keys"),
+                    "expected them with forwarding = \"tunnel\" only",
+                );
+            }
+            return None;
+        }
+    }
+    let kind = kind.map_or(TunnelType::Ipip, |word| word.value);
+    if kind == TunnelType::Gue && port == 0 {
+        let message = "a real server has tunnel_type \"gue\" without tunnel_port";
+        problems.add(line, message, "expected the UDP port that it takes GUE on, 1 to 65535");
+    } else if kind != TunnelType::Gue && port != 0 {
+        problems.add(
+            line,
+            format_args!("a real server has tunnel_type \"{kind}\" and a tunnel_port"),
+            "expected tunnel_port with \"gue\" only: the others have no ports",
+        );
+    }
+    let checksum = checksum.map_or(TunnelChecksum::None, |word| word.value);
+    Some(TunnelConfig { kind, port, checksum })
 }
 
 /// `IP:PORT` with a port that is not 0, or a problem at the text's line.

@@ -8,7 +8,10 @@ use std::hash::Hash;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Config, ConfigError, ConfigErrors, Located, Protocol, ProxyProtocol, ServiceConfig};
+use super::{
+    Config, ConfigError, ConfigErrors, Located, Protocol, ProxyProtocol, RealServerConfig,
+    ServiceConfig, TunnelConfig,
+};
 
 const RESTART: &str = "restart the daemon to change it, or undo the change";
 
@@ -224,8 +227,8 @@ impl Difference<'_> {
                     change(format!("real server {real} has {what} {now}"));
                 }
             }
-            if before.forwarding != server.forwarding {
-                change(format!("real server {real} by {}", server.forwarding));
+            if before.forwarding != server.forwarding || before.tunnel != server.tunnel {
+                change(format!("real server {real} by {}", way(server)));
             }
         }
         for (server, _) in old.real_servers.iter().zip(there).filter(|(_, there)| !there) {
@@ -237,6 +240,17 @@ impl Difference<'_> {
 
 fn places<K: Hash + Eq>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
     keys.enumerate().map(|(at, key)| (key, at)).collect()
+}
+
+/// How a real server is reached, in words.
+fn way(server: &RealServerConfig) -> String {
+    match server.tunnel {
+        None => server.forwarding.to_string(),
+        Some(TunnelConfig { kind, port: 0, checksum }) => format!("tunnel, {kind}, {checksum}"),
+        Some(TunnelConfig { kind, port, checksum }) => {
+            format!("tunnel, {kind}, port {port}, {checksum}")
+        }
+    }
 }
 
 fn key(service: &ServiceConfig) -> (SocketAddr, Protocol) {
@@ -411,6 +425,34 @@ synproxy = "off"
         ];
         assert_eq!(reload.services, places);
         assert_eq!(reload.config.services[1].address.port(), 444);
+    }
+
+    #[test]
+    fn the_way_to_a_real_server_changes() {
+        let server = "address = \"192.168.7.2:8080\"\nforwarding = \"fullnat\"";
+        let port = ("0.254:80\"", "0.254:8080\"");
+        let to = |keys: &str| server.replace("fullnat\"", &format!("tunnel\"\n{keys}"));
+        let gue = to("tunnel_type = \"gue\"\ntunnel_port = 6080\n");
+        let off = ("synproxy = \"on\"", "synproxy = \"off\"");
+        let changes = reload(&[off, port, (server, &gue)]).unwrap().changes;
+        assert!(changes.contains(&"service 10.0.0.254:8080: new".to_owned()), "{changes:?}");
+        let old = config(&FILE.replacen(off.0, off.1, 1).replacen(port.0, port.1, 1));
+        let new = |keys: &str| {
+            let text = FILE.replacen(off.0, off.1, 1).replacen(port.0, port.1, 1);
+            config(&text.replacen(server, &to(keys), 1))
+        };
+        let gre = "tunnel_type = \"gre\"\ntunnel_checksum = \"csum\"\n";
+        let gue = "tunnel_type = \"gue\"\ntunnel_port = 6080\n";
+        for (from, to, words) in [
+            (old, new(""), "tunnel, ipip, nocsum"),
+            (new(""), new(gre), "tunnel, gre, csum"),
+            (new(gre), new(gue), "tunnel, gue, port 6080, nocsum"),
+        ] {
+            let changes = from.reload(to).unwrap().changes;
+            let expected =
+                format!("service 10.0.0.254:8080: real server 192.168.7.2:8080 by {words}");
+            assert_eq!(changes, [expected]);
+        }
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl<'t, 'i> Section<'t, 'i> {
         self.table.get(key)
     }
 
+    /// The value of a key, if it is there, unread.
+    pub(super) fn peek(&self, key: &str) -> Option<&'t DeValue<'i>> {
+        self.table.get(key).map(Spanned::get_ref)
+    }
+
     /// The key's value as `read` understands it, or a problem that says what was expected.
     pub(super) fn read<T>(
         &mut self,

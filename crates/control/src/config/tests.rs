@@ -56,6 +56,7 @@ fn spec_example() {
     let server = RealServerConfig {
         address: "192.168.7.2:8080".parse().unwrap(),
         forwarding: Forwarding::FullNat,
+        tunnel: None,
         weight: 1,
         upper_threshold: 0,
         lower_threshold: 0,

@@ -18,6 +18,7 @@ pub(super) fn validate(config: &Config, problems: &mut Problems<'_>) {
     sockets(config, problems);
     let ranges = pools(&config.local_addresses, problems);
     services(config, &ranges, problems);
+    toa_goes_past(config, problems);
 }
 
 /// How real servers learn who their client is.
@@ -45,6 +46,34 @@ fn introduction(service: &ServiceConfig, problems: &mut Problems<'_>) {
             "the client's own handshake goes to the real server, and leaves no room for a header in \
              the stream; expected synproxy = \"on\", or toa = true",
         );
+    }
+}
+
+/// Where packets go on as they are, so would a TOA option of the client's own, which a real server
+/// that is told of clients by any service would believe.
+fn toa_goes_past(config: &Config, problems: &mut Problems<'_>) {
+    let mut told = HashMap::new();
+    for service in config.services.iter().filter(|service| service.toa) {
+        told.extend(service.real_servers.iter().map(|server| (server.address.ip(), service)));
+    }
+    for service in config.services.iter().filter(|service| service.protocol == Protocol::Tcp) {
+        for server in &service.real_servers {
+            match server.forwarding {
+                Forwarding::Nat | Forwarding::FullNat => continue,
+                Forwarding::Dr | Forwarding::Tunnel => {}
+            }
+            let Some(told) = told.get(&server.address.ip()) else { continue };
+            problems.add(
+                server.line,
+                format_args!(
+                    "real server {} has forwarding \"{}\", and service {} (line {}), which has it too, \
+                     has toa",
+                    server.address, server.forwarding, told.address, told.line
+                ),
+                "by \"dr\" and \"tunnel\" it gets the client's packets as they are, with its address and \
+                 any TOA option that it made up; expected \"nat\" or \"fullnat\", or toa = false",
+            );
+        }
     }
 }
 
@@ -242,13 +271,14 @@ fn services(config: &Config, ranges: &PoolRanges<'_>, problems: &mut Problems<'_
                 );
             }
             match server.forwarding {
-                Forwarding::Nat | Forwarding::FullNat
+                Forwarding::Nat | Forwarding::FullNat | Forwarding::Dr
                     if server.address.is_ipv4() != service.address.is_ipv4() =>
                 {
                     other_family(service, server, problems);
                 }
                 Forwarding::FullNat => full_nat(service, server, pool, problems),
-                Forwarding::Nat | Forwarding::Dr | Forwarding::Tunnel => {}
+                Forwarding::Dr | Forwarding::Tunnel => same_port(service, server, problems),
+                Forwarding::Nat => {}
             }
         }
     }
@@ -353,7 +383,23 @@ fn family(ipv4: bool) -> &'static str {
     if ipv4 { "IPv4" } else { "IPv6" }
 }
 
-/// NAT and FULLNAT rewrite addresses within a header; they do not make another header.
+/// Where nothing is rewritten the real server gets what was sent to the service.
+fn same_port(service: &ServiceConfig, server: &RealServerConfig, problems: &mut Problems<'_>) {
+    if server.address.port() != service.address.port() {
+        problems.add(
+            server.line,
+            format_args!(
+                "real server {} has another port than service {} (line {}), and \"{}\" leaves \
+                 packets as they are",
+                server.address, service.address, service.line, server.forwarding
+            ),
+            format_args!("expected port {}", service.address.port()),
+        );
+    }
+}
+
+/// NAT and FULLNAT rewrite addresses within a header, and DR nothing; they do not make another
+/// header.
 fn other_family(service: &ServiceConfig, server: &RealServerConfig, problems: &mut Problems<'_>) {
     let (ours, theirs) = (service.address.is_ipv4(), server.address.is_ipv4());
     problems.add(

@@ -61,6 +61,30 @@ words! {
 }
 
 words! {
+    /// What packets are wrapped in; ipvsadm's `--tun-type`.
+    TunnelType {
+        /// IP in IP.
+        Ipip = "ipip",
+        /// Generic UDP Encapsulation.
+        Gue = "gue",
+        /// Generic Routing Encapsulation.
+        Gre = "gre",
+    }
+}
+
+words! {
+    /// The checksum of UDP or GRE; ipvsadm's `--tun-nocsum`, `--tun-csum` and `--tun-remcsum`.
+    TunnelChecksum {
+        /// None.
+        None = "nocsum",
+        /// The whole packet's.
+        Full = "csum",
+        /// The packet's own is left to the other end.
+        Remote = "remcsum",
+    }
+}
+
+words! {
     /// How a real server is chosen for a new connection; names and meaning are IPVS's.
     Scheduler {
         /// Round robin.

@@ -1,11 +1,15 @@
 //! Frames at random: from clients, from real servers, and from nobody in particular.
 
+use seawall_fastpath::layout::{Tunnel, flag};
+
+use crate::FAMILY;
 use crate::damage::{LONGEST, damage, noise};
 use crate::options;
 use crate::scene::{ANY_PORT, OVERLOADED, UNPROXIED_UNUSABLE};
 use crate::support::icmp;
-use crate::support::packet::{ACK, FIN, Ip, Opt, PSH, RST, SYN, Segment, tcp_at};
+use crate::support::packet::{ACK, FIN, IP, Ip, Opt, PSH, RST, SYN, Segment, tcp_at};
 use crate::support::random::Random;
+use crate::support::tunnel::Outer;
 use crate::support::world::{
     CLIENT, DATAGRAMS, DATAGRAMS_UNUSABLE, DEFERRED, INSIDE_MAC, LOCAL, OUTSIDE_MAC, PROXIED,
     Session, UNPROXIED, UNUSABLE, VIP, from_client, host,
@@ -38,6 +42,10 @@ pub(crate) struct Case {
 struct Handshake {
     syn: Segment,
     answer: Segment,
+}
+
+fn is_one_way(session: &Session) -> bool {
+    session.numbers.flags & flag::ONE_WAY != 0
 }
 
 /// The generator.
@@ -150,7 +158,13 @@ impl Frames {
     /// An ICMP error about a segment that we sent.
     fn error(&mut self) -> Case {
         let session = self.sessions[self.random.below(self.sessions.len())];
-        let (side, mut about) = if self.random.below(2) == 0 {
+        if self.random.below(3) == 0
+            && let Some(case) = self.error_in_a_tunnel(&session)
+        {
+            return case;
+        }
+        let outside = is_one_way(&session) || self.random.below(2) == 0;
+        let (side, mut about) = if outside {
             (Side::Outside, session.sent_to_client())
         } else {
             (Side::Inside, session.sent_to_real_server())
@@ -187,6 +201,47 @@ impl Frames {
             "an ICMP error"
         };
         Case { what: what.into(), side, frame, syn: None }
+    }
+
+    /// A router's error about a packet that we wrapped.
+    fn error_in_a_tunnel(&mut self, session: &Session) -> Option<Case> {
+        if session.numbers.flags & flag::TUNNEL == 0 {
+            return None;
+        }
+        let by = self.random.u32();
+        let mut segment = session.client_segment();
+        segment.seq = segment.seq.wrapping_sub(self.random.pick(&[0, 0, by >> 16, by]));
+        segment.payload = self.random.bytes(60);
+        let outer = Outer {
+            source: session.local.0,
+            destination: session.real.0 + self.random.pick(&[0, 0, 0, 1]),
+            tunnel: Tunnel::from_bits(session.numbers.a),
+            ttl: 9,
+            tos: 0,
+            fragment: [0; 4],
+            port: 50_000,
+        };
+        let packet = segment.bytes().split_off(IP);
+        let wrapped = outer.frame(INSIDE_MAC, INSIDE_MAC, FAMILY, &packet).split_off(IP);
+        let any = self.random.below(200);
+        let quoted = wrapped.len().min(self.random.pick(&[128, 128, any]));
+        let is_v4 = outer.source.as_v4().is_some();
+        let error = icmp::Error {
+            from: outer.destination + 9,
+            to: outer.source,
+            kind: self.random.pick(if is_v4 { &[3, 3, 11] } else { &[2, 2, 1] }),
+            code: if is_v4 { 4 } else { 0 },
+            rest: self.random.pick(&[1_400, 1_300, 600, 0, by]),
+            ttl: 60,
+            quote: quoted,
+        };
+        let mut frame = error.quoting(INSIDE_MAC, &wrapped[..quoted]);
+        if self.random.below(4) == 0 {
+            let at = self.random.below(frame.len());
+            frame[at] ^= by as u8;
+        }
+        let what = "an error about a wrapped packet".into();
+        Some(Case { what, side: Side::Inside, frame, syn: None })
     }
 
     fn payload(&mut self, header: usize) -> Vec<u8> {
@@ -313,7 +368,8 @@ impl Frames {
             return ("the same acknowledgment again", side, segment);
         }
         let session = self.sessions[self.random.below(self.sessions.len())];
-        let (what, side, mut segment) = if self.random.below(2) == 0 {
+        let outside = is_one_way(&session) || self.random.below(2) == 0;
+        let (what, side, mut segment) = if outside {
             ("a client's segment", Side::Outside, session.client_segment())
         } else {
             ("a real server's segment", Side::Inside, session.real_server_segment())
@@ -328,10 +384,10 @@ impl Frames {
         segment.tos = by as u8;
         segment.urgent = self.random.pick(&[0, by as u16]);
         self.fill(&mut segment);
-        if self.random.below(20) == 0 {
+        if !is_one_way(&session) && self.random.below(10) == 0 {
             (segment.flags, segment.payload) = (ACK, Vec::new());
             self.storm = Some((side, segment.clone(), 4));
-        } else if side == Side::Inside && self.random.below(10) == 0 {
+        } else if side == Side::Inside && self.random.below(3) == 0 {
             segment.flags = RST | ACK;
             segment.ack = session.cookie.wrapping_add(1).wrapping_add(session.numbers.f);
         } else if self.random.below(6) == 0 {

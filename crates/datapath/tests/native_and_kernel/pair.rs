@@ -305,6 +305,7 @@ fn copy_settings(from: &Settings, to: &Settings) {
         (&from.early_data, &to.early_data),
         (&from.ttl, &to.ttl),
         (&from.ack_storm_threshold, &to.ack_storm_threshold),
+        (&from.ident, &to.ident),
     ] {
         to.store(from.load());
     }

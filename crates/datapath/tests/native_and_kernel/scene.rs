@@ -4,7 +4,7 @@ use seawall_datapath::clock;
 use seawall_datapath::netlink::{Netlink, VethSpec};
 use seawall_fastpath::family::Version;
 use seawall_fastpath::layout::{
-    Ends, Entry, InterfaceEntry, NO_SCALE, ServiceEntry, Word, flag, switch, tag,
+    Ends, Entry, InterfaceEntry, NO_SCALE, ServiceEntry, Tunnel, Word, Wrapping, flag, switch, tag,
 };
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::{Addr, Direction, Endpoint, TcpState};
@@ -119,7 +119,7 @@ pub(crate) fn build(random: &mut Random, interfaces: Interfaces) -> (World, Vec<
         let session = session(random, number);
         sessions.push((session, stash(&world, &session, SESSIONS - number)));
     }
-    // A session of two versions of IP; the engine makes none.
+    // A session of two versions of IP; the engine makes none without a tunnel.
     let slot = world.slot(sessions[0].1);
     let other = match FAMILY {
         Version::V4 => Addr([1, 2]),
@@ -136,9 +136,10 @@ fn session(random: &mut Random, number: u32) -> Session {
     // Every fourth is one of UDP; what TCP sends to its ends then belongs to nobody, and likewise.
     let udp = number % 4 == 3;
     let vips = [PROXIED, PROXIED, PROXIED, UNPROXIED, UNUSABLE, DEFERRED, ANY_PORT];
+    let way = way(random);
     let mut scale = || random.pick(&[0, 1, 7, 13, 14, 20, NO_SCALE]);
     let scales = (scale(), scale(), scale());
-    Session {
+    let session = Session {
         client,
         vip: if udp { DATAGRAMS } else { random.pick(&vips) },
         local: if nat { client } else { (LOCAL.0, 5_000 + number as u16) },
@@ -155,6 +156,43 @@ fn session(random: &mut Random, number: u32) -> Session {
         cookie: random.u32(),
         known_in: (random.u32(), random.u32() >> 12),
         known_out: (random.u32(), random.u32() >> 12),
+    };
+    match way {
+        Some(way) if number > 0 => way.taken_by(session),
+        _ => session,
+    }
+}
+
+/// How packets reach a real server that answers the client itself.
+struct OneWay {
+    tunnel: Option<Tunnel>,
+    /// The outer packet's version.
+    outer: Version,
+}
+
+/// Of some sessions.
+fn way(random: &mut Random) -> Option<OneWay> {
+    let wrapping = random.pick(&[Wrapping::Ipip, Wrapping::Gue, Wrapping::Gre]);
+    let tunnel = Tunnel { wrapping, checksum: random.below(2) == 0, port: 6_080 };
+    let tunnel = random.pick(&[None, Some(tunnel), Some(tunnel), Some(tunnel)]);
+    let outer = random.pick(&[Version::V4, Version::V6]);
+    (random.below(3) == 0).then_some(OneWay { tunnel, outer })
+}
+
+impl OneWay {
+    fn taken_by(self, session: Session) -> Session {
+        let mut session = Session { local: session.client, ..session };
+        session.numbers.flags |= flag::ONE_WAY;
+        if let Some(tunnel) = self.tunnel {
+            session.numbers.flags |= flag::TUNNEL;
+            session.numbers.a = tunnel.to_bits();
+            let (local, real) = match self.outer {
+                Version::V4 => (Ip::v4(0x0a01_0001), Ip::v4(0x0a01_0002)),
+                Version::V6 => (Ip(0xfd00 << 112 | 1), Ip(0xfd00 << 112 | 2)),
+            };
+            (session.local.0, session.real.0) = (local, real);
+        }
+        session
     }
 }
 
@@ -166,9 +204,9 @@ fn stash(world: &World, session: &Session, index: u32) -> u32 {
     let settings = world.tables.memory.settings();
     let bucket = settings.bucket_mask.load() + 1;
     let ends = slot.ends();
-    for (tuple, direction) in
-        [(ends.inbound(), Direction::Inbound), (ends.outbound(), Direction::Outbound)]
-    {
+    let both = [(ends.inbound(), Direction::Inbound), (ends.outbound(), Direction::Outbound)];
+    let ways = if session.numbers.flags & flag::ONE_WAY == 0 { 2 } else { 1 };
+    for (tuple, direction) in both.into_iter().take(ways) {
         let entry = Entry {
             tag: tag(world.hash(slot.state().transport(), &tuple)),
             direction,
@@ -235,6 +273,7 @@ pub(crate) fn shake(random: &mut Random, world: &World, sessions: &[(Session, u3
             {
                 flow.ack.store(ack);
                 flow.window.store(window);
+                flow.last_seen.store(random.pick(&[now, now, now - 1_000]));
                 flow.repeats.store(random.pick(&[0, 1, 10]));
                 flow.data.store(random.pick(&[0, 0, 0, 3]));
                 flow.answered.store(0);

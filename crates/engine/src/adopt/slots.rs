@@ -42,8 +42,8 @@ impl<M: Memory> Engine<M> {
         }
     }
 
-    /// Whether both tuples of a slot lead to it and to no other (of UDP, that of the answers), and its
-    /// numbers are some.
+    /// Whether both tuples of a slot lead to it and to no other (of UDP, that of the answers; by DR and
+    /// TUNNEL, the client's), and its numbers are some.
     fn is_whole(&self, index: u32, slot: &Slot) -> bool {
         let (ends, transport) = (slot.ends(), slot.state().transport());
         let leads = |tuple: Tuple, direction| {
@@ -55,8 +55,12 @@ impl<M: Memory> Engine<M> {
         let is_scale = |scale| scale <= MAX_SCALE || scale == NO_SCALE;
         self.numbered(slot.service.load(), slot.real_server.load()).is_some()
             && [client, ours, real_server].into_iter().all(is_scale)
-            && (transport == Transport::Udp || leads(ends.inbound(), Direction::Inbound))
-            && leads(ends.outbound(), Direction::Outbound)
+            && if slot.state().flags & flag::ONE_WAY != 0 {
+                leads(ends.inbound(), Direction::Inbound)
+            } else {
+                (transport == Transport::Udp || leads(ends.inbound(), Direction::Inbound))
+                    && leads(ends.outbound(), Direction::Outbound)
+            }
     }
 
     fn adopt_session(&mut self, now: u64, index: u32, word: Word) {
@@ -78,6 +82,8 @@ impl<M: Memory> Engine<M> {
             Transport::Udp => self.unconfirmed_udp += u32::from(unproven),
         }
         self.udp += u32::from(transport == Transport::Udp);
+        let one_way = word.flags & flag::ONE_WAY != 0;
+        self.one_way += u32::from(one_way);
         let returns = self.services.get_mut(service as usize);
         if let Some(returns) = returns.and_then(|found| found.servers.get_mut(server as usize)) {
             // Until a route is set, and for good if it does not come back.
@@ -90,8 +96,15 @@ impl<M: Memory> Engine<M> {
             self.answers.insert((service, server, client), index);
         }
         if let Some(session) = self.sessions.get_mut(index as usize) {
-            *session =
-                Session { service, server, transport, one_packet, unproven, ..Session::default() };
+            *session = Session {
+                service,
+                server,
+                transport,
+                one_packet,
+                one_way,
+                unproven,
+                ..Session::default()
+            };
         }
         self.count_in(index, state);
         if state == TcpState::SynSent {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use seawall_engine::scheduler::Kind;
 use seawall_engine::{Counter, Forwarding, Gateway, Health, RealServerSpec, ServiceReport};
+use seawall_fastpath::layout::{Tunnel, Wrapping};
 use seawall_fastpath::{Reason, TcpState, Transport};
 use seawall_wire::ethernet::MacAddr;
 
@@ -31,6 +32,9 @@ in_each_family! {
     one_packet_scheduling_comes_and_goes,
     flows_go_on_with_the_next_engine,
     ways_of_answers_go_on_with_the_next_engine,
+    by_dr_a_flow_stays_with_its_server_and_is_never_confirmed,
+    by_dr_one_datagram_is_one_choice_too,
+    datagrams_are_wrapped_for_a_tunnel,
 }
 
 const PORT: u16 = 40_000;
@@ -181,6 +185,7 @@ fn the_engine_places_a_flow_and_xdp_does_the_rest(family: Family) {
         let local = match forwarding {
             Forwarding::Nat => client,
             Forwarding::FullNat => (family.local(), 5000),
+            Forwarding::Dr | Forwarding::Tunnel { .. } => unreachable!("not among those tried"),
         };
         assert_eq!((first.source, first.destination.1), (local, SERVER_PORT));
         let answer = talk.answer(&first).expect("sent back");
@@ -551,4 +556,61 @@ fn replay(kind: Kind, recording: &str) {
         }
     }
     assert!(arrivals >= 30);
+}
+
+fn by_dr_a_flow_stays_with_its_server_and_is_never_confirmed(family: Family) {
+    let forwarding = Forwarding::Dr;
+    let mut talk = Talk::new(Setup { forwarding, sessions: 63, ..Setup::of(family) });
+    let client = talk.client(0);
+    let first = talk.ask(client).expect("sent on");
+    assert_eq!((first.source, first.destination), (client, family.vip()));
+    for _ in 0..3 {
+        assert_eq!(talk.ask(client).as_ref(), Some(&first), "to the same MAC");
+    }
+    assert_eq!(talk.balancer.reason(Reason::PuntDatagram), 1, "the engine was needed once");
+    let report = talk.balancer.engine.sessions(talk.balancer.now(), 0, 1).remove(0).1;
+    assert_eq!((report.state, report.forwarding), (TcpState::SynRecv, forwarding));
+    assert_eq!((report.totals.in_packets, report.totals.out_packets), (4, 0));
+    let other = talk.client(1);
+    assert_ne!(talk.ask(other).expect("sent on").destination_mac, first.destination_mac);
+    // Theirs is the share of the unconfirmed.
+    for number in 2..40 {
+        let client = talk.client(number);
+        assert_eq!(talk.ask(client).is_some(), number < 16, "{number}");
+    }
+    talk.pass(301_000);
+    talk.balancer.assert_empty();
+    assert!(talk.ask(client).is_some(), "all that was counted has been given back");
+}
+
+fn by_dr_one_datagram_is_one_choice_too(family: Family) {
+    let forwarding = Forwarding::Dr;
+    let mut talk = Talk::new(Setup { forwarding, one_packet: true, ..Setup::of(family) });
+    let client = talk.client(0);
+    let macs = [(); 6].map(|()| talk.ask(client).expect("sent on").destination_mac);
+    assert_ne!(macs[0], macs[1]);
+    assert_eq!((macs[..2].to_vec(), macs[..4].to_vec()), (macs[2..4].to_vec(), macs[2..].to_vec()));
+    assert_eq!(talk.balancer.reason(Reason::PuntDatagram), 6);
+    let service = talk.service();
+    assert_eq!((service.totals.connections, service.totals.in_packets), (6, 6));
+    talk.pass(61_000);
+    talk.balancer.assert_empty();
+}
+
+fn datagrams_are_wrapped_for_a_tunnel(family: Family) {
+    let tunnel = Tunnel { wrapping: Wrapping::Ipip, checksum: false, port: 0 };
+    let forwarding = Forwarding::Tunnel { tunnel, source: family.local().into() };
+    for one_packet in [false, true] {
+        let mut talk = Talk::new(Setup { forwarding, one_packet, ..Setup::of(family) });
+        let question = talk.question(talk.client(0), 0);
+        for _ in 0..2 {
+            let sent = talk.balancer.receive(OUTSIDE, &question);
+            let sent: Vec<_> = sent.into_iter().chain(talk.balancer.round()).collect();
+            let [(_, frame)] = sent.as_slice() else { panic!("{sent:02x?}") };
+            let outer = frame.len() - question.len();
+            let inner = Datagram::read(&[&frame[..14], &frame[14 + outer..]].concat());
+            assert_eq!((inner.source, inner.destination), (talk.client(0), family.vip()));
+            assert_eq!(outer, if frame[14] >> 4 == 4 { 20 } else { 40 });
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod datagrams;
 mod early;
 mod health;
 mod limits;
+mod one_way;
 mod options;
 mod persistence;
 mod servers;

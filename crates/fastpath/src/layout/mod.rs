@@ -12,6 +12,7 @@ mod service;
 mod settings;
 mod slot;
 mod template;
+mod tunnel;
 
 pub use header::{COUNTER_CELLS, Header};
 pub use index::{
@@ -27,9 +28,10 @@ pub use service::{
 pub use settings::{COOKIE_KEYS, CookieKey, HEARTBEAT_LIMIT_MS, Settings, switch};
 pub use slot::{Ends, Flow, Kept, NO_SCALE, Preface, Scales, Slot, Word, flag};
 pub use template::Template;
+pub use tunnel::{Tunnel, Wrapping};
 
 /// Version of all the layouts together.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// Where [`name::PROGRAMS`] holds what.
 pub mod program {

@@ -97,4 +97,7 @@ pub struct Settings {
     pub timestamp_key: CookieKey,
     /// See [`Settings::epoch`].
     pub cookie_keys: [CookieKey; COOKIE_KEYS],
+    /// The next identification of an IPv4 header of ours that routers may cut in pieces: a number of its
+    /// own for each (RFC 6864, section 4.3).
+    pub ident: Cell32,
 }

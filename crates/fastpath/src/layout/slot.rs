@@ -29,6 +29,12 @@ pub mod flag {
     /// A session of UDP; without it, of TCP. Its state is SYN_RECV until it is confirmed and
     /// ESTABLISHED from then on; see [`crate::datagram`].
     pub const UDP: u32 = 1 << 10;
+    /// The real server answers the client itself: DR, or with [`TUNNEL`]. The slot has no entry for the
+    /// other direction, and `f`, `d` and `ts_out` are 0.
+    pub const ONE_WAY: u32 = 1 << 6;
+    /// Packets are wrapped: `local` is the outer source, `real` the outer destination and `ts_in` a
+    /// [`super::Tunnel`].
+    pub const TUNNEL: u32 = 1 << 7;
     /// The real server is not known to have heard yet who its client is: both sides go through the
     /// engine, which tells it (SPEC C7).
     pub const INTRODUCING: u32 = 1 << 11;
@@ -184,7 +190,8 @@ pub struct Slot {
     pub prior_cookie: Cell32,
     /// The ISN we chose towards the real server less the client's.
     pub f: Cell32,
-    /// Added to the client's TSval, subtracted from the real server's TSecr (DESIGN's `a`).
+    /// Added to the client's TSval, subtracted from the real server's TSecr (DESIGN's `a`). With
+    /// [`flag::TUNNEL`], how packets are wrapped.
     pub ts_in: Cell32,
     /// Added to the real server's TSval, subtracted from the client's TSecr (DESIGN's `b`).
     pub ts_out: Cell32,
@@ -248,7 +255,7 @@ pub struct Ends {
     /// The virtual service.
     pub vip: Endpoint,
     /// What the real server sees as its client: the local address under FULLNAT, the client
-    /// itself under NAT.
+    /// itself under NAT and DR; the outer source, and the client's port, under TUNNEL.
     pub local: Endpoint,
     /// The real server.
     pub real: Endpoint,
@@ -375,6 +382,24 @@ impl Slot {
             source: Endpoint { address: addr(source), port: (ports >> 16) as u16 },
             destination: Endpoint { address: addr(destination), port: ports as u16 },
         }
+    }
+
+    /// The real server's address.
+    #[inline(always)]
+    pub fn real_address(&self) -> Addr {
+        addr(&self.real)
+    }
+
+    /// The address that packets come to the real server from.
+    #[inline(always)]
+    pub fn local_address(&self) -> Addr {
+        addr(&self.local)
+    }
+
+    /// Sets the outer source of a tunnel. A packet that is being wrapped may bear half of each, and
+    /// its client sends it again.
+    pub fn set_local_address(&self, address: Addr) {
+        set(&self.local, address);
     }
 
     /// Sets the four ends. For the engine, while no index entry leads here.

@@ -15,6 +15,7 @@ mod frames;
 mod icmp;
 mod index;
 mod introduction;
+mod one_way;
 mod policy;
 mod reuse;
 mod states;

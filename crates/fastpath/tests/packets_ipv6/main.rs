@@ -18,6 +18,8 @@ mod icmp;
 mod index;
 #[path = "../packets/introduction.rs"]
 mod introduction;
+#[path = "../packets/one_way.rs"]
+mod one_way;
 mod policy;
 #[path = "../packets/reuse.rs"]
 mod reuse;

@@ -22,20 +22,30 @@ impl Error {
     /// The frame for `mac`, about the packet of `about`; tagged as that is.
     pub(crate) fn bytes(&self, mac: Mac, about: &Segment) -> Vec<u8> {
         let packet = Segment { tags: Vec::new(), ..about.clone() }.bytes().split_off(IP);
-        self.quoting(mac, &about.tags, &packet)
+        self.limited(mac, &about.tags, &packet)
     }
 
     /// The same about a datagram.
     pub(crate) fn about_datagram(&self, mac: Mac, about: &Segment) -> Vec<u8> {
-        self.quoting(mac, &[], &about.datagram().split_off(IP))
+        self.limited(mac, &[], &about.datagram().split_off(IP))
     }
 
-    fn quoting(&self, mac: Mac, tags: &[u32], packet: &[u8]) -> Vec<u8> {
+    fn limited(&self, mac: Mac, tags: &[u32], packet: &[u8]) -> Vec<u8> {
         let version = self.to.version();
         let quoted = packet.len().min(header_len(version) + self.quote);
+        self.message(mac, tags, &packet[..quoted])
+    }
+
+    /// The frame for `mac`, about a packet that begins with `quoted`.
+    pub(crate) fn quoting(&self, mac: Mac, quoted: &[u8]) -> Vec<u8> {
+        self.message(mac, &[], quoted)
+    }
+
+    fn message(&self, mac: Mac, tags: &[u32], quoted: &[u8]) -> Vec<u8> {
+        let version = self.to.version();
         let mut message = vec![self.kind, self.code, 0, 0];
         message.extend(self.rest.to_be_bytes());
-        message.extend(&packet[..quoted]);
+        message.extend(quoted);
         let checksum = !self.sum(&message);
         message[2..4].copy_from_slice(&checksum.to_be_bytes());
         let mut frame = mac.to_vec();

@@ -5,4 +5,5 @@ pub(crate) mod icmp;
 pub(crate) mod packet;
 pub(crate) mod random;
 pub(crate) mod splice;
+pub(crate) mod tunnel;
 pub(crate) mod world;

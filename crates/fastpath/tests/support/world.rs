@@ -232,7 +232,9 @@ impl World {
         slot.generation.store(GENERATION);
         let ends = slot.ends();
         self.publish(&ends.inbound(), Direction::Inbound, index);
-        self.publish(&ends.outbound(), Direction::Outbound, index);
+        if session.numbers.flags & flag::ONE_WAY == 0 {
+            self.publish(&ends.outbound(), Direction::Outbound, index);
+        }
         index
     }
 
