@@ -260,6 +260,12 @@ impl<M: Memory> Engine<M> {
         self.next_hops.gateway(self.table.memory().next_hops(), gateway)
     }
 
+    /// What real server `server` of `service` is to be; `None` if there is none of these numbers.
+    #[must_use]
+    pub fn server_spec(&self, service: u32, server: u32) -> Option<RealServerSpec> {
+        self.numbered(service, server).map(|server| server.spec)
+    }
+
     /// Sends new sessions of real server `server` of `service` by that next hop from now on, the
     /// others after [`Engine::settle`]. Says whether it was another one.
     pub fn set_route(&mut self, service: u32, server: u32, next_hop: u32) -> bool {

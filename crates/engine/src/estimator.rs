@@ -51,6 +51,11 @@ impl Estimator {
         }
     }
 
+    /// Begins anew from no rate (`ip_vs_zero_estimator()`).
+    pub(crate) fn restart(&mut self) {
+        self.scaled = [0; FIELDS];
+    }
+
     pub(crate) fn rates(&self) -> Rates {
         let rate = |at: usize| {
             let scaled: u64 = self.scaled[at];

@@ -83,6 +83,13 @@ impl<M: Memory> Engine<M> {
         }
     }
 
+    /// Has the rates of a service and its real servers begin anew from none.
+    pub fn restart_rates(&mut self, service: u32) {
+        let Some(service) = self.services.get_mut(service as usize) else { return };
+        service.estimator.restart();
+        service.servers.iter_mut().for_each(|server| server.estimator.restart());
+    }
+
     fn estimate(&mut self) {
         self.each_estimator(|estimator, totals| estimator.tick(totals));
     }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use seawall_control::config::Config;
 use seawall_datapath::Owned;
-use seawall_datapath::netlink::{Address, AddressSpec, Netlink, RouteKind};
+use seawall_datapath::netlink::{Address, AddressSpec, Netlink, Route, RouteKind};
 use seawall_fastpath::Addr;
 
 use super::interfaces::Interfaces;
@@ -38,28 +38,10 @@ impl Added {
         let mut present: HashSet<IpAddr> =
             netlink.addresses()?.into_iter().map(|address| address.address).collect();
         for (address, deprecated) in wanted(config) {
-            if !present.insert(address) {
-                continue;
+            if present.insert(address) {
+                let route = netlink.route_to(address)?;
+                self.put(address, deprecated, &route, interfaces, netlink)?;
             }
-            let route = netlink.route_to(address)?;
-            let on_subnet = route.kind == RouteKind::Unicast && route.gateway.is_none();
-            let link = interfaces
-                .get(route.link_index)
-                .filter(|_| on_subnet)
-                .or(interfaces.iter().next())
-                .map(|port| &port.link)
-                .context("no interface to add addresses to")?;
-            let prefix_len = if address.is_ipv4() { 32 } else { 128 };
-            let link_index = link.index;
-            let spec = AddressSpec { link_index, address, prefix_len, deprecated };
-            let added = Address { link_index, address, prefix_len };
-            self.owned.insert(&added)?;
-            // Unless somebody has removed it meanwhile.
-            self.addresses.retain(|known| known.address != address);
-            self.addresses.push(added);
-            netlink
-                .add_address(&spec)
-                .with_context(|| format!("adding {address} to {}", link.name))?;
         }
         Ok(())
     }
@@ -76,6 +58,48 @@ impl Added {
         for address in unwanted {
             self.remove(address.into(), netlink);
         }
+    }
+
+    /// Adds a VIP that the host may lack, likewise.
+    pub(super) fn add_one(
+        &mut self,
+        address: IpAddr,
+        interfaces: &Interfaces,
+        netlink: &mut Netlink,
+    ) -> Result<()> {
+        let route = netlink.route_to(address)?;
+        if route.kind == RouteKind::Local {
+            return Ok(());
+        }
+        self.put(address, false, &route, interfaces, netlink)
+    }
+
+    /// Adds an address that the host lacks; `route` is the one to it.
+    fn put(
+        &mut self,
+        address: IpAddr,
+        deprecated: bool,
+        route: &Route,
+        interfaces: &Interfaces,
+        netlink: &mut Netlink,
+    ) -> Result<()> {
+        let on_subnet = route.kind == RouteKind::Unicast && route.gateway.is_none();
+        let link = interfaces
+            .get(route.link_index)
+            .filter(|_| on_subnet)
+            .or(interfaces.iter().next())
+            .map(|port| &port.link)
+            .context("no interface to add addresses to")?;
+        let prefix_len = if address.is_ipv4() { 32 } else { 128 };
+        let link_index = link.index;
+        let spec = AddressSpec { link_index, address, prefix_len, deprecated };
+        let added = Address { link_index, address, prefix_len };
+        self.owned.insert(&added)?;
+        // Unless somebody has removed it meanwhile.
+        self.addresses.retain(|known| known.address != address);
+        self.addresses.push(added);
+        netlink.add_address(&spec).with_context(|| format!("adding {address} to {}", link.name))?;
+        Ok(())
     }
 
     /// Removes an address, if we have added it.

@@ -12,7 +12,7 @@ use seawall_fastpath::cell::Cell64;
 use seawall_fastpath::layout::{AddressKey, Header, NO_SCALE, ServiceKey, Settings};
 
 use super::keys::Keys;
-use super::setup::Way;
+use super::setup::Ways;
 use super::{Placed, Worker, clock, setup};
 
 /// What the next daemon must be told: what `config` and `keys` say has been promised otherwise to
@@ -62,7 +62,7 @@ impl Worker {
     pub(super) fn adopt_services(
         &mut self,
         desired: Desired,
-        gateways: &[Vec<Way>],
+        gateways: &Ways,
         found: &Adoption,
         begun: Instant,
     ) -> Result<()> {
@@ -74,10 +74,12 @@ impl Worker {
             let service = self.engine.add_service(spec);
             let mut servers = Vec::with_capacity(real_servers.len());
             for (mut spec, way) in real_servers.into_iter().zip(gateways) {
-                let hop = self.engine.next_hop(way.gateway);
-                spec.next_hop = hop.context("too many next hops")?;
-                if let Forwarding::Tunnel { source, .. } = &mut spec.forwarding {
-                    *source = way.source.unwrap_or_default();
+                if let Some(way) = way {
+                    let hop = self.engine.next_hop(way.gateway);
+                    spec.next_hop = hop.context("too many next hops")?;
+                    if let Forwarding::Tunnel { source, .. } = &mut spec.forwarding {
+                        *source = way.source.unwrap_or_default();
+                    }
                 }
                 servers.extend(self.engine.add_server(service, spec));
             }

@@ -2,14 +2,15 @@
 //! do not wait for it: files are read and routes looked up on the threads of those who ask.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use seawall_control::api::{Backend, Declined, Stop};
 use seawall_control::config::Config;
+use seawall_control::ipvs::{Change, Refusal, Table};
 use seawall_control::report::{
     DropsReport, Health, HealthReport, Page, ReloadReport, ServerName, SessionsReport, StatsReport,
 };
@@ -17,10 +18,11 @@ use seawall_datapath::Waker;
 use seawall_datapath::netlink::Netlink;
 
 use super::interfaces::Interfaces;
+use super::ipvs::{LastTable, Reached};
 use super::setup::{self, Way, Ways};
 
 /// How long an answer may take; the worker answers between two rounds of a few milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A question from the API's thread.
 pub(super) enum Command {
@@ -40,6 +42,21 @@ pub(super) enum Command {
     /// How the real servers of the configuration that was served are reached now: `None` is one
     /// that is not, and for all, that they could not be looked up.
     Routes(Arc<Config>, Option<Vec<Vec<Option<Way>>>>),
+    /// What is served.
+    Config(Sender<Arc<Config>>),
+    /// What is served, and how it does.
+    Table(Sender<Table>),
+    /// What the IPVS socket asks to change.
+    Change {
+        change: Box<Change>,
+        /// How the real server is reached that it is about.
+        reached: Reached,
+        /// [`Remote::routes`] before that was looked up.
+        routes: u64,
+        /// Until then whoever asked waits.
+        until: Instant,
+        answer: Sender<Result<(), Refusal>>,
+    },
     Stop(Stop),
 }
 
@@ -52,6 +69,10 @@ pub(super) struct Remote {
     waker: Waker,
     /// Held from the reading of the file until it is applied: what is read first is applied first.
     reloading: Arc<Mutex<()>>,
+    /// How often routes may have changed.
+    pub(super) routes: Arc<AtomicU64>,
+    /// What the IPVS socket was told last.
+    pub(super) table: LastTable,
     /// A signal's reload waits for its turn; it will do for the next signal too.
     waiting: Arc<AtomicBool>,
 }
@@ -62,11 +83,12 @@ impl Remote {
         config: &Path,
         interfaces: Interfaces,
         waker: Waker,
+        routes: Arc<AtomicU64>,
     ) -> (Self, Receiver<Command>) {
         let (commands, receiver) = channel();
         let (config, interfaces) = (config.to_owned(), Arc::new(interfaces));
-        let (reloading, waiting) = Default::default();
-        (Self { config, interfaces, commands, waker, reloading, waiting }, receiver)
+        let (reloading, table, waiting) = Default::default();
+        (Self { config, interfaces, commands, waker, reloading, routes, table, waiting }, receiver)
     }
 
     /// Has a thread look up the routes to the real servers of `config`, and tell the worker. Says
@@ -105,14 +127,25 @@ impl Remote {
         }
     }
 
-    /// The file as it is now, and how its real servers are reached.
+    /// The interfaces that the daemon runs on.
+    pub(super) fn interfaces(&self) -> &Interfaces {
+        &self.interfaces
+    }
+
+    /// Held by whoever changes what is served.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.reloading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file as it is now with the services that come from none, and how real servers are reached.
     fn read(&self) -> anyhow::Result<(Config, Ways)> {
-        let config = Config::load(&self.config)?;
+        let served = self.ask(Command::Config).map_err(|_| anyhow::anyhow!("too busy"))?;
+        let config = Config::load(&self.config)?.with_others_of(&served)?;
         let gateways = setup::gateways(&config, &self.interfaces, &mut Netlink::open()?)?;
         Ok((config, gateways))
     }
 
-    fn ask<A>(&self, command: impl FnOnce(Sender<A>) -> Command) -> Result<A, Declined> {
+    pub(super) fn ask<A>(&self, command: impl FnOnce(Sender<A>) -> Command) -> Result<A, Declined> {
         let (answer, receiver) = channel();
         // A worker that has ended answers nothing, and the daemon is about to end.
         let _ = self.commands.send(command(answer));
@@ -135,12 +168,15 @@ impl Backend for Remote {
     }
 
     fn reload(&self) -> Result<ReloadReport, Declined> {
-        let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn();
         self.waiting.store(false, Ordering::Relaxed);
         let (config, gateways) =
             self.read().map_err(|error| Declined::Refused(format!("{error:#}")))?;
         let (config, until) = (Box::new(config), Instant::now() + PATIENCE);
-        self.ask(|answer| Command::Reload { config, gateways, until, answer })?
+        self.table.forget();
+        let asked = self.ask(|answer| Command::Reload { config, gateways, until, answer });
+        self.table.forget();
+        asked?
     }
 
     fn set_health(&self, name: ServerName, health: Health) -> Result<HealthReport, Declined> {

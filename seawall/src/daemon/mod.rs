@@ -5,21 +5,27 @@ mod adopt;
 mod backend;
 mod health;
 mod interfaces;
+mod ipvs;
 mod keys;
 mod reload;
 mod reports;
 mod routes;
 mod setup;
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use seawall_control::api::{Declined, Server, Stop};
-use seawall_control::config::Config;
+use seawall_control::config::{Config, Index};
+use seawall_control::ipvs::Server as IpvsServer;
 use seawall_datapath::netlink::{Event, Link, Monitor, Neighbour, NeighbourKey, Netlink};
 use seawall_datapath::{
     Injector, Limits, MappedArray, Mode, Rings, SharedMemory, Signal, Signals, Sources, State,
@@ -33,11 +39,14 @@ use seawall_wire::ethernet::MacAddr;
 use addresses::Added;
 use backend::{Command, Remote};
 use interfaces::Interfaces;
+use ipvs::Zeroed;
 use keys::{Keys, Now};
 use routes::Routes;
 
 /// Records taken from one ring before the other has its turn.
 const BUDGET: usize = 256;
+/// Commands obeyed before packets have their turn.
+const COMMANDS: usize = 64;
 /// Longest wait, in milliseconds: the heartbeat must be younger than
 /// [`seawall_fastpath::layout::HEARTBEAT_LIMIT_MS`].
 const MAX_WAIT_MS: u64 = 500;
@@ -60,6 +69,8 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     let gateways = setup::gateways(&config, &interfaces, &mut netlink)?;
     let state = State::open(&config.state)?;
     let server = Server::bind(&config.api.socket)?;
+    let ipvs_socket = config.ipvs.socket.as_ref();
+    let ipvs_server = ipvs_socket.map(|path| IpvsServer::bind(&path.value)).transpose()?;
 
     println!("{}", setup::worst_case(&config));
     for notice in config.not_yet_served() {
@@ -78,12 +89,14 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     worker.xdp.complete()?;
 
     let waiter = worker.waiter(&signals)?;
-    let (remote, commands) = Remote::new(path, interfaces, waiter.waker());
-    let reloading = remote.clone();
-    let (ended, end) = std::sync::mpsc::channel::<()>();
-    let api = std::thread::Builder::new()
-        .name("api".into())
-        .spawn(move || server.run_blocking(Arc::new(remote), async_end(end)))?;
+    let (remote, commands) =
+        Remote::new(path, interfaces, waiter.waker(), Arc::clone(&worker.routes.count));
+    let (reloading, changing) = (remote.clone(), remote.clone());
+    let api = Serving::begin("api", move |end| server.run_blocking(Arc::new(remote), end))?;
+    let ipvs = ipvs_server.map(|server| {
+        Serving::begin("ipvs", move |end| server.run_blocking(Arc::new(changing), end))
+    });
+    let ipvs = ipvs.transpose()?;
     println!("ready");
     let served = worker.serve(waiter, &mut signals, &commands, &reloading);
     // What has failed may go better for the next daemon; the sessions need not end for it.
@@ -91,12 +104,9 @@ pub(crate) fn run(path: &Path) -> Result<()> {
         Ok(Stop::End) => worker.end(),
         Ok(Stop::Keep) | Err(_) => Ok(()),
     };
-    drop(ended);
     drop(commands);
-    match api.join() {
-        Ok(result) => result.context("serving the API socket")?,
-        Err(_) => anyhow::bail!("the API thread panicked"),
-    }
+    ipvs.map(Serving::end).transpose().context("serving the IPVS socket")?;
+    api.end().context("serving the API socket")?;
     removed?;
     served.map(drop)
 }
@@ -113,6 +123,33 @@ pub(crate) fn clear(directory: &Path) -> Result<bool> {
             Ok(true)
         }
         None => Ok(false),
+    }
+}
+
+/// A thread that answers on a socket.
+struct Serving {
+    thread: JoinHandle<io::Result<()>>,
+    /// What it ends without.
+    running: Sender<()>,
+}
+
+impl Serving {
+    fn begin(
+        name: &str,
+        serve: impl FnOnce(Pin<Box<dyn Future<Output = ()>>>) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (running, end) = std::sync::mpsc::channel();
+        let serve = move || serve(Box::pin(async_end(end)));
+        let thread = std::thread::Builder::new().name(name.into()).spawn(serve)?;
+        Ok(Self { thread, running })
+    }
+
+    fn end(self) -> Result<()> {
+        drop(self.running);
+        match self.thread.join() {
+            Ok(result) => Ok(result?),
+            Err(_) => anyhow::bail!("its thread panicked"),
+        }
     }
 }
 
@@ -146,6 +183,18 @@ struct Worker {
     config: Arc<Config>,
     /// Where; one for each service.
     placed: Vec<Placed>,
+    /// What finds its services.
+    index: Index,
+    /// Counters that somebody has set to 0.
+    zeroed: Zeroed,
+    /// Sessions do not know yet what has changed.
+    unsettled: bool,
+    /// When they may be told next.
+    next_settle: u64,
+    /// What has failed that leaves nothing to serve.
+    broken: Option<anyhow::Error>,
+    /// There are commands left for the next round.
+    commanded: bool,
     /// Addresses that the host has from us.
     added: Added,
     engine: Engine<SharedMemory>,
@@ -172,7 +221,7 @@ impl Worker {
         state: State,
         keys: Keys,
         interfaces: &Interfaces,
-        gateways: &[Vec<setup::Way>],
+        gateways: &setup::Ways,
     ) -> Result<Self> {
         let monitor = Monitor::open()?;
         let limits: Limits = setup::limits(config);
@@ -222,6 +271,12 @@ impl Worker {
                     servers: (0..spec.real_servers.len() as u32).collect(),
                 })
                 .collect(),
+            index: Index::new(&config.services),
+            zeroed: Zeroed::default(),
+            unsettled: false,
+            next_settle: now,
+            broken: None,
+            commanded: false,
             added,
             header: xdp.header()?,
             engine,
@@ -247,6 +302,7 @@ impl Worker {
         }
         for (service, gateways) in gateways.iter().enumerate() {
             for (server, way) in gateways.iter().enumerate() {
+                let Some(way) = way else { continue };
                 let hop = worker.engine.next_hop(way.gateway).context("too many next hops")?;
                 let (service, server) = (service as u32, server as u32);
                 worker.engine.set_route(service, server, hop);
@@ -307,12 +363,15 @@ impl Worker {
         loop {
             let busy = self.round()?;
             self.look_up_routes(remote);
-            let patience = if busy { 0 } else { self.patience() };
+            let patience = if busy || self.commanded { 0 } else { self.patience() };
             let ready = waiter.wait(Duration::from_millis(patience))?;
-            if ready.woken
+            if (ready.woken || self.commanded)
                 && let Some(stop) = self.obey(commands)
             {
                 return Ok(stop);
+            }
+            if let Some(error) = self.broken.take() {
+                return Err(error);
             }
             if ready.signals && stop_wanted(signals, remote) {
                 return Ok(Stop::End);
@@ -336,7 +395,8 @@ impl Worker {
         let now = clock::monotonic_ms();
         let timers = self.engine.poll_timeout().unwrap_or(u64::MAX).min(self.next_epoch);
         let timers = timers.min(self.engine.poll_statistics());
-        timers.min(self.next_probe_unresolved).saturating_sub(now).min(MAX_WAIT_MS)
+        let settle = if self.unsettled { self.next_settle } else { u64::MAX };
+        timers.min(settle).min(self.next_probe_unresolved).saturating_sub(now).min(MAX_WAIT_MS)
     }
 
     /// Takes what has come, and sends what follows. Says whether there may be more at once.
@@ -349,6 +409,8 @@ impl Worker {
         let unproven = self.rings.unproven.for_each(BUDGET, |header, frame| {
             engine.handle_record(now, header, frame);
         });
+        self.settle(now);
+        let engine = &mut self.engine;
         engine.handle_timeout(now);
         engine.handle_statistics(now);
         engine.handle_heartbeat(now);
@@ -369,7 +431,11 @@ impl Worker {
     }
 
     fn obey(&mut self, commands: &Receiver<Command>) -> Option<Stop> {
-        while let Ok(command) = commands.try_recv() {
+        for _ in 0..COMMANDS {
+            let Ok(command) = commands.try_recv() else {
+                self.commanded = false;
+                return None;
+            };
             // Whoever asked may have given up; then nobody wants the answer.
             match command {
                 Command::Stats(answer) => {
@@ -397,9 +463,26 @@ impl Worker {
                 Command::Routes(config, gateways) => {
                     self.follow_routes(&config, gateways.as_deref())
                 }
+                Command::Config(answer) => {
+                    let _ = answer.send(Arc::clone(&self.config));
+                }
+                Command::Table(answer) => {
+                    let _ = answer.send(self.table());
+                }
+                Command::Change { change, reached, routes, until, answer } => {
+                    // Nobody may be told that it has not been applied, and then it is.
+                    if Instant::now() < until {
+                        let result = self.change(&change, reached);
+                        if routes != self.routes.count.load(Ordering::Relaxed) {
+                            self.routes.changed = true;
+                        }
+                        let _ = answer.send(result);
+                    }
+                }
                 Command::Stop(stop) => return Some(stop),
             }
         }
+        self.commanded = true;
         None
     }
 
@@ -416,18 +499,18 @@ impl Worker {
                 Event::Link(link) => {
                     self.set_link(&link)?;
                     // An interface that goes down takes its routes along, unsaid.
-                    self.routes.changed = true;
+                    self.routes.note();
                 }
                 Event::Overrun => self.overrun = true,
                 Event::NeighbourGone(key) => self.engine.forget_neighbour(gateway(key)),
                 Event::Route | Event::LinkGone { .. } | Event::AddressGone(_) => {
-                    self.routes.changed = true;
+                    self.routes.note();
                 }
                 Event::Address(_) => {}
             }
         }
         if self.overrun {
-            self.routes.changed = true;
+            self.routes.note();
             // What cannot be read now, because it changes too fast, is read in the next round.
             self.overrun = self.read_network().is_err();
         }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use seawall_control::config::{Config, Place, Reload, ServiceConfig};
+use seawall_control::config::{Config, Index, Place, Reload, ServiceConfig};
 use seawall_control::report::ReloadReport;
 use seawall_datapath::clock;
 use seawall_engine::{Forwarding, Proxy, RealServerSpec, ServiceSpec};
@@ -12,7 +12,7 @@ use seawall_fastpath::Addr;
 use seawall_fastpath::layout::{AddressEntry, AddressKey, ServiceKey};
 
 use super::keys::Now;
-use super::setup::{self, Ways};
+use super::setup::{self, Way, Ways};
 use super::{Placed, Worker};
 
 /// What XDP must know of a VIP.
@@ -21,7 +21,7 @@ pub(super) const VIP: AddressEntry =
 
 /// A VIP whose services are not there yet: the kernel, which has none at all, must not refuse
 /// connections to them.
-const HELD: AddressEntry =
+pub(super) const HELD: AddressEntry =
     AddressEntry { flags: AddressEntry::LOCAL, port_min: 0, port_max: u16::MAX };
 
 impl Worker {
@@ -31,45 +31,78 @@ impl Worker {
     /// What is wrong with it on this machine, or needs a new start; then nothing has changed.
     pub(super) fn reload(&mut self, new: Config, gateways: &Ways) -> Result<ReloadReport> {
         let Reload { config, services, changes } = self.config.reload(new)?;
-        let specs = self.specs(&config, gateways)?;
+        let mut specs = setup::services(&config)?;
+        for ((spec, ways), place) in specs.iter_mut().zip(gateways).zip(&services) {
+            self.reach(spec, ways, place)?;
+        }
         let new = &vips(&config) - &vips(&self.config);
         if let Err(error) = self.add_addresses(&config, &new) {
             self.drop_addresses(new);
             return Err(error);
         }
+        // From here on nothing fails that leaves something to serve.
         self.engine.set_config(setup::engine_config(&config, Now::read().offset()));
         self.remove_services(&services);
         let places = specs.iter().zip(&config.services).zip(&services);
         let placed: Vec<_> =
             places.map(|((spec, service), place)| self.place(spec, service, place)).collect();
         self.placed = placed;
-        self.handle_requests()?;
-        for address in new {
-            self.xdp.set_address(&AddressKey(address), &VIP)?;
+        self.index = Index::new(&config.services);
+        self.zeroed.keep(&config.services);
+        let old = std::mem::replace(&mut self.config, Arc::new(config));
+        if let Err(error) = self.show(&new) {
+            self.broken = Some(error);
         }
         if !changes.is_empty() {
             self.engine.settle(clock::monotonic_ms());
         }
-        let old = std::mem::replace(&mut self.config, Arc::new(config));
         self.drop_addresses(&vips(&old) - &vips(&self.config));
         // Neighbours of the kernel's that only now are next hops of ours.
         self.overrun = true;
         Ok(ReloadReport { changes })
     }
 
-    /// The services of `config` with their next hops.
-    fn specs(&mut self, config: &Config, gateways: &Ways) -> Result<Vec<ServiceSpec>> {
-        let mut specs = setup::services(config)?;
-        for (spec, gateways) in specs.iter_mut().zip(gateways) {
-            for (server, way) in spec.real_servers.iter_mut().zip(gateways) {
+    /// Has XDP serve what it holds back for VIPs that are new.
+    fn show(&mut self, new: &HashSet<Addr>) -> Result<()> {
+        self.handle_requests()?;
+        for address in new {
+            self.xdp.set_address(&AddressKey(*address), &VIP)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the real servers of a service their ways. One that has none keeps what it had; a new one
+    /// gets no packets until there is a route.
+    pub(super) fn reach(
+        &mut self,
+        spec: &mut ServiceSpec,
+        ways: &[Option<Way>],
+        place: &Place,
+    ) -> Result<()> {
+        let placed = place.service.map(|at| &self.placed[at]);
+        let servers = spec.real_servers.iter_mut().zip(ways).zip(&place.real_servers);
+        for ((server, way), was) in servers {
+            let before = placed.zip(*was).and_then(|(placed, was)| {
+                self.engine.server_spec(placed.service, placed.servers[was])
+            });
+            let wrapped = matches!(server.forwarding, Forwarding::Tunnel { .. });
+            // A tunnel that has no source has no way.
+            let way = way.filter(|way| !wrapped || way.source.is_some());
+            if let Some(way) = way {
                 let hop = self.engine.next_hop(way.gateway);
-                server.next_hop = hop.context("too many next hops")?;
-                if let Forwarding::Tunnel { source, .. } = &mut server.forwarding {
-                    *source = way.source.unwrap_or_default();
-                }
+                server.next_hop = hop.context("there are too many next hops")?;
+            } else if let Some(before) = before {
+                server.next_hop = before.next_hop;
+            }
+            if let Forwarding::Tunnel { source, .. } = &mut server.forwarding {
+                let before = before.map(|before| before.forwarding);
+                *source = match (way.and_then(|way| way.source), before) {
+                    (Some(source), _) | (None, Some(Forwarding::Tunnel { source, .. })) => source,
+                    (None, _) => Addr::default(),
+                };
             }
         }
-        Ok(specs)
+        Ok(())
     }
 
     /// Adds the VIPs that are `new`; XDP has them first.
@@ -104,7 +137,12 @@ impl Worker {
     }
 
     /// Puts a service where it belongs; gives its numbers.
-    fn place(&mut self, spec: &ServiceSpec, new: &ServiceConfig, place: &Place) -> Placed {
+    pub(super) fn place(
+        &mut self,
+        spec: &ServiceSpec,
+        new: &ServiceConfig,
+        place: &Place,
+    ) -> Placed {
         let before = place.service.map(|at| (&self.config.services[at], &self.placed[at]));
         let (service, servers) = match before {
             None => (self.engine.add_service(spec.clone()), Vec::new()),

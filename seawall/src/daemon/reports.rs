@@ -62,15 +62,21 @@ pub(super) fn stats(
     engine: &Engine<SharedMemory>,
     injector: &Injector,
 ) -> StatsReport {
+    StatsReport::new(&rows(xdp, engine, injector), services(config, engine))
+}
+
+/// Every service, in the order of the configuration.
+pub(super) fn services(
+    config: &config::Config,
+    engine: &Engine<SharedMemory>,
+) -> Vec<ServiceReport> {
     let known = engine.services();
     let known: HashMap<_, _> = known.iter().map(|report| (report.spec.key(), report)).collect();
     let key = |config: &config::ServiceConfig| {
         ServiceKey::of(transport(config.protocol), config.address.into())
     };
     let services = config.services.iter();
-    let services =
-        services.filter_map(|config| Some(service(config, known.get(&key(config))?))).collect();
-    StatsReport::new(&rows(xdp, engine, injector), services)
+    services.filter_map(|config| Some(service(config, known.get(&key(config))?))).collect()
 }
 
 pub(super) fn drops(xdp: &Xdp, engine: &Engine<SharedMemory>, injector: &Injector) -> DropsReport {

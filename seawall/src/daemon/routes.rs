@@ -1,6 +1,7 @@
 //! Routes to real servers, as they change.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use seawall_control::config::Config;
 use seawall_datapath::clock;
@@ -16,10 +17,20 @@ const INTERVAL_MS: u64 = 500;
 #[derive(Default)]
 pub(super) struct Routes {
     pub(super) changed: bool,
+    /// How often they may have.
+    pub(super) count: Arc<AtomicU64>,
     /// A thread is looking them up.
     asked: bool,
     /// When they may be looked up next.
     next: u64,
+}
+
+impl Routes {
+    /// Takes note that they may have changed.
+    pub(super) fn note(&mut self) {
+        self.changed = true;
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Worker {
@@ -28,7 +39,8 @@ impl Worker {
         let now = clock::monotonic_ms();
         if self.routes.changed && !self.routes.asked && now >= self.routes.next {
             let asked = remote.look_up_routes(Arc::clone(&self.config));
-            self.routes = Routes { changed: !asked, asked, next: now + INTERVAL_MS };
+            self.routes.changed = !asked;
+            (self.routes.asked, self.routes.next) = (asked, now + INTERVAL_MS);
         }
     }
 

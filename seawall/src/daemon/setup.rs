@@ -33,8 +33,9 @@ pub(super) struct Way {
     pub(super) source: Option<Addr>,
 }
 
-/// How real servers are reached, service by service.
-pub(super) type Ways = Vec<Vec<Way>>;
+/// How real servers are reached, service by service; `None` is one that is not, and need not be yet,
+/// for it comes from the IPVS socket.
+pub(super) type Ways = Vec<Vec<Option<Way>>>;
 
 /// How each real server is reached.
 ///
@@ -51,8 +52,9 @@ pub(super) fn gateways(
         let mut gateways = Vec::new();
         for server in &service.real_servers {
             let route = netlink.route_to(server.address.ip()).context("asking for a route")?;
-            match way(&route, server, interfaces) {
-                Ok(way) => gateways.push(way),
+            match way_to(&route, server, interfaces) {
+                Ok(way) => gateways.push(Some(way)),
+                Err(_) if server.line == 0 => gateways.push(None),
                 Err((message, remedy)) => {
                     let message = format!("real server {}: {message}", server.address);
                     errors.push(config.error_at(server.line, message, remedy));
@@ -73,27 +75,41 @@ pub(super) fn reachable(
     config: &config::Config,
     interfaces: &Interfaces,
     netlink: &mut Netlink,
-) -> Result<Vec<Vec<Option<Way>>>, netlink::Error> {
+) -> Result<Ways, netlink::Error> {
     let mut look_up = |server: &config::RealServerConfig| {
-        Ok(way(&netlink.route_to(server.address.ip())?, server, interfaces).ok())
+        Ok(way_to(&netlink.route_to(server.address.ip())?, server, interfaces).ok())
     };
     let services = config.services.iter();
     services.map(|service| service.real_servers.iter().map(&mut look_up).collect()).collect()
 }
 
+/// Whether a route leads to this machine itself.
+pub(super) fn is_own(route: &Route) -> bool {
+    route.kind == RouteKind::Local
+}
+
+/// How a route leads to `destination`.
+pub(super) fn way(
+    route: &Route,
+    destination: IpAddr,
+    interfaces: &Interfaces,
+) -> Result<Way, (String, &'static str)> {
+    let gateway = gateway(route, destination, interfaces)?;
+    Ok(Way { gateway, source: route.preferred_source.map(Addr::from) })
+}
+
 /// How the route to a real server leads there.
-fn way(
+fn way_to(
     route: &Route,
     server: &config::RealServerConfig,
     interfaces: &Interfaces,
 ) -> Result<Way, (String, &'static str)> {
-    let gateway = gateway(route, server.address.ip(), interfaces)?;
-    let source = route.preferred_source.map(Addr::from);
-    if source.is_none() && server.tunnel.is_some() {
+    let way = way(route, server.address.ip(), interfaces)?;
+    if way.source.is_none() && server.tunnel.is_some() {
         let message = "this machine has no address to send it wrapped packets from";
         return Err((message.into(), "give the interface towards it one of its family"));
     }
-    Ok(Way { gateway, source })
+    Ok(way)
 }
 
 /// The neighbour that a route leads to.
@@ -102,7 +118,7 @@ fn gateway(
     destination: IpAddr,
     interfaces: &Interfaces,
 ) -> Result<Gateway, (String, &'static str)> {
-    if route.kind == RouteKind::Local {
+    if is_own(route) {
         let remedy = "a real server must be another machine: what XDP forwards never comes back to this \
                       one's sockets";
         return Err(("its address is this machine's own".into(), remedy));
@@ -135,6 +151,17 @@ fn used_source(
         format!("local address {source} is the one this machine itself sends from"),
         "leave it out of the pool",
     ))
+}
+
+/// Whether the pool of a service has the address.
+pub(super) fn is_in_pool(
+    config: &config::Config,
+    service: &config::ServiceConfig,
+    address: IpAddr,
+) -> bool {
+    let name = service.local_addresses.as_ref();
+    let pool = name.and_then(|name| config.pool(&name.value));
+    pool.is_some_and(|pool| pool.addresses.iter().any(|range| range.value.contains(address)))
 }
 
 /// Fails if there are errors, with all of them.
@@ -271,7 +298,11 @@ pub(super) const fn transport(protocol: config::Protocol) -> Transport {
     }
 }
 
-fn service(config: &config::Config, service: &config::ServiceConfig) -> Result<ServiceSpec> {
+/// One service, its next hops still to be set.
+pub(super) fn service(
+    config: &config::Config,
+    service: &config::ServiceConfig,
+) -> Result<ServiceSpec> {
     let word = service.scheduler.word();
     let scheduler = Kind::named(word)
         .with_context(|| format!("{}: scheduler {word} is not served", service.address))?;

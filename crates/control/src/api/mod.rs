@@ -18,10 +18,8 @@
 mod client;
 mod routes;
 mod server;
-mod socket;
 
-use std::path::PathBuf;
-
+pub use crate::socket::BindError;
 pub use client::{Client, ClientError};
 pub use server::Server;
 
@@ -82,29 +80,6 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Begins to stop the daemon and returns at once; called again, it changes nothing.
     fn stop(&self, what: Stop);
-}
-
-/// Why the API socket could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// A daemon answers there.
-    #[error(
-        "a daemon already listens on {0}; stop it with `seawall stop`, or set another [api] socket"
-    )]
-    Live(PathBuf),
-    /// Something that is not a socket has the name.
-    #[error("{0} exists and is not a socket; remove it, or set another [api] socket")]
-    NotASocket(PathBuf),
-    /// A step failed.
-    #[error("cannot {step} {path}: {source}; expected an [api] socket in a writable directory")]
-    Io {
-        /// What was tried.
-        step: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: std::io::Error,
-    },
 }
 
 #[cfg(test)]

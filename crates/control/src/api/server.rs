@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::pin::pin;
@@ -12,11 +13,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use socket2::Type;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::socket::{self, SocketName};
-use super::{Backend, BindError, routes};
+use super::{Backend, routes};
+use crate::socket::{self, BindError, SocketName};
 
 /// Connections served at once; further ones wait in the socket's backlog.
 const CONNECTIONS: usize = 32;
@@ -47,8 +49,8 @@ impl Server {
     /// # Errors
     /// When a daemon listens there, the name is taken by something else, or the system refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let (listener, name) = socket::listen(path)?;
-        Ok(Self { listener, name })
+        let (listener, name) = socket::listen("[api]", Type::STREAM, path)?;
+        Ok(Self { listener: OwnedFd::from(listener).into(), name })
     }
 
     /// Answers requests until `shutdown` is ready, then finishes those under way (for at most 2 s)

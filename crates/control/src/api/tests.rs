@@ -276,7 +276,7 @@ fn socket_and_directory_have_their_modes_and_go() {
 fn a_live_socket_is_respected() {
     let running = Running::start();
     let error = Server::bind(&running.path).unwrap_err();
-    assert!(matches!(error, BindError::Live(_)), "{error}");
+    assert!(matches!(error, BindError::Live { .. }), "{error}");
     assert!(error.to_string().contains("`seawall stop`"), "{error}");
     assert!(running.client().stats().is_ok());
 }
@@ -297,7 +297,7 @@ fn another_file_in_its_place_stays() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("api.sock");
     std::fs::write(&path, "precious").unwrap();
-    assert!(matches!(Server::bind(&path), Err(BindError::NotASocket(_))));
+    assert!(matches!(Server::bind(&path), Err(BindError::NotASocket { .. })));
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     let error = Server::bind(&path.join("below")).unwrap_err().to_string();
     assert!(error.contains("cannot create the directory"), "{error}");

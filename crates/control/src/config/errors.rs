@@ -100,6 +100,7 @@ impl<'s> Problems<'s> {
         self.line_starts.partition_point(|start| *start <= span.start).max(1)
     }
 
+    /// A problem on that line; 0 is none.
     pub(super) fn add(
         &mut self,
         line: usize,
@@ -108,7 +109,7 @@ impl<'s> Problems<'s> {
     ) {
         self.errors.push(ConfigError {
             file: self.file.to_owned(),
-            line: Some(line),
+            line: (line > 0).then_some(line),
             message: message.to_string(),
             remedy: remedy.to_string(),
         });

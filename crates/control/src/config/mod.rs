@@ -7,6 +7,7 @@
 
 mod address_range;
 mod errors;
+mod index;
 mod parse;
 mod persistence;
 mod reload;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub use address_range::{AddressRange, AddressRangeError};
 pub use errors::{ConfigError, ConfigErrors};
+pub use index::Index;
 pub use persistence::{Netmask, PersistenceConfig};
 pub use reload::{Place, Reload};
 pub use secret_file::{SECRET_MAX, SECRET_MIN, SharedSecret};
@@ -37,10 +39,10 @@ pub const DEFAULT_API_SOCKET: &str = "/run/seawall/api.sock";
 pub const DEFAULT_STATE: &str = "/sys/fs/bpf/seawall";
 
 /// At most this many services in a file.
-pub const MAX_SERVICES: usize = 4096;
+pub const MAX_SERVICES: usize = 16_384;
 
 /// At most this many real servers in a file, over all services.
-pub const MAX_REAL_SERVERS: usize = 65_536;
+pub const MAX_REAL_SERVERS: usize = 262_144;
 
 /// At most this many local addresses in a file, over all pools.
 pub const MAX_LOCAL_ADDRESSES: usize = 65_536;
@@ -48,8 +50,8 @@ pub const MAX_LOCAL_ADDRESSES: usize = 65_536;
 /// At most this many interfaces.
 pub const MAX_INTERFACES: usize = 32;
 
-/// A file longer than this many bytes is refused; the largest useful one is about a third of it.
-const MAX_FILE: u64 = 32 << 20;
+/// A file longer than this many bytes is refused; the largest useful one is about half of it.
+const MAX_FILE: u64 = 64 << 20;
 
 /// A value and the line of the file that gave it, for errors found later (an interface that does
 /// not exist, a real server without a route).
@@ -107,9 +109,10 @@ pub struct ApiConfig {
 /// `[ipvs]`: the kernel's IPVS protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpvsConfig {
-    /// Unix socket of the IPVS generic-netlink protocol, absolute; see
-    /// [`Config::not_yet_served`].
+    /// Unix socket of the IPVS generic-netlink protocol, absolute; see [`crate::ipvs`].
     pub socket: Option<Located<PathBuf>>,
+    /// Name of the pool of services that are added there: with one, masquerading is FULLNAT.
+    pub local_addresses: Option<Located<String>>,
 }
 
 /// `[synproxy]`: names and defaults follow LVS's `net.ipv4.vs.synproxy_*`.
@@ -245,7 +248,7 @@ pub struct ServiceConfig {
     pub local_addresses: Option<Located<String>>,
     /// Its real servers, in the order of their addition; none is allowed, and then it answers nothing.
     pub real_servers: Vec<RealServerConfig>,
-    /// Line in the file, counted from 1.
+    /// Line in the file, counted from 1; 0 if it comes from none.
     pub line: usize,
 }
 
@@ -276,12 +279,12 @@ pub struct RealServerConfig {
     /// Sessions below which it takes some again, at most `upper_threshold`; 0 stands for three
     /// quarters of that.
     pub lower_threshold: u32,
-    /// Line in the file, counted from 1.
+    /// Line in the file, counted from 1; 0 if it comes from none.
     pub line: usize,
 }
 
 impl Config {
-    /// Reads and checks the file at `path`, at most 32 MiB.
+    /// Reads and checks the file at `path`, at most 64 MiB.
     ///
     /// # Errors
     /// Everything found wrong with it; or that it cannot be read.
@@ -301,7 +304,7 @@ impl Config {
             return Err(whole(format!("cannot be read: {error}"), remedy).into());
         }
         if bytes.len() as u64 > MAX_FILE {
-            let remedy = "expected a configuration file of at most 32 MiB";
+            let remedy = "expected a configuration file of at most 64 MiB";
             return Err(whole("is too long".to_owned(), remedy).into());
         }
         match String::from_utf8(bytes) {
@@ -330,6 +333,31 @@ impl Config {
             unsupported::refuse(config, &mut problems);
         }
         problems.into_result(config)
+    }
+
+    /// This configuration, if what it has belongs together.
+    fn check_all(self) -> Result<Self, ConfigErrors> {
+        let file = self.file.clone();
+        let mut problems = errors::Problems::new(&file, "");
+        validate::validate(&self, &mut problems);
+        problems.into_result(Some(self))
+    }
+
+    /// Checks a service that is to take the place of `old`, or to be new, among those of this
+    /// configuration, which `index` knows.
+    ///
+    /// # Errors
+    /// Everything found wrong with it, as if a file had it.
+    pub fn check(
+        &self,
+        index: &Index,
+        old: Option<&ServiceConfig>,
+        service: &ServiceConfig,
+    ) -> Result<(), ConfigErrors> {
+        let mut problems = errors::Problems::new(&self.file, "");
+        validate::one(self, index, old, service, &mut problems);
+        unsupported::refuse_service(service, &mut problems);
+        problems.into_result(Some(()))
     }
 
     /// The pool of that name.
@@ -361,14 +389,7 @@ impl Config {
                  nothing listens on {address}"
             )
         });
-        let ipvs = self.ipvs.socket.as_ref().map(|path| {
-            format!(
-                "[ipvs] socket: this version does not speak the IPVS protocol; \
-                 nothing listens on {}",
-                path.value.display()
-            )
-        });
-        metrics.into_iter().chain(ipvs).collect()
+        metrics.into_iter().collect()
     }
 }
 

@@ -142,6 +142,7 @@ fn api(top: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> ApiConfig {
 fn ipvs(top: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> IpvsConfig {
     with_section(top, problems, ["ipvs", "[ipvs]"], |section, problems| IpvsConfig {
         socket: socket_path(section, problems),
+        local_addresses: pool_name(section, problems),
     })
 }
 
@@ -155,6 +156,15 @@ fn state(top: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> PathBuf {
         problems.add(text.line, message, format_args!("expected {STATE}"));
     }
     path
+}
+
+/// `local_addresses` where it names a pool.
+fn pool_name(
+    section: &mut Section<'_, '_>,
+    problems: &mut Problems<'_>,
+) -> Option<Located<String>> {
+    let name = section.string(problems, "local_addresses", "the name of a [[local_addresses]]")?;
+    Some(Located { value: name.value.to_owned(), line: name.line })
 }
 
 fn socket_path(
@@ -315,9 +325,7 @@ fn service(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<
     let ops = section.boolean(problems, "ops", false);
     let toa = section.boolean(problems, "toa", false);
     let proxy_protocol = section.choice(problems, "proxy_protocol", ProxyProtocol::WORDS);
-    let local_addresses = section
-        .string(problems, "local_addresses", "the name of a [[local_addresses]]")
-        .map(|name| Located { value: name.value.to_owned(), line: name.line });
+    let local_addresses = pool_name(&mut section, problems);
     let real_servers = section
         .tables(problems, "real_server", "[[service.real_server]]")
         .into_iter()

@@ -3,7 +3,7 @@
 //! Most of what a file says can change under traffic, the rest only with a new start. Nothing is
 //! applied unless everything that differs can be.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,7 +35,31 @@ pub struct Place {
     pub real_servers: Vec<Option<usize>>,
 }
 
+impl Place {
+    /// The place of `new`, which takes that of `old` at `service`, or is new.
+    pub fn new(service: Option<usize>, old: Option<&ServiceConfig>, new: &ServiceConfig) -> Self {
+        let old = old.map_or(&[][..], |old| &old.real_servers);
+        let before = places(old.iter().map(|server| server.address));
+        let servers = new.real_servers.iter();
+        let real_servers = servers.map(|server| before.get(&server.address).copied()).collect();
+        Self { service, real_servers }
+    }
+}
+
 impl Config {
+    /// This configuration with the services of `served` that come from no file, but for those that
+    /// it has itself.
+    ///
+    /// # Errors
+    /// What is wrong with them together.
+    pub fn with_others_of(mut self, served: &Self) -> Result<Self, ConfigErrors> {
+        let own: HashSet<_> = self.services.iter().map(key).collect();
+        let others = served.services.iter();
+        let others = others.filter(|service| service.line == 0 && !own.contains(&key(service)));
+        self.services.extend(others.cloned());
+        self.check_all()
+    }
+
     /// How `new` can take this configuration's place at run time.
     ///
     /// Services and real servers may differ in everything, and so may `[timeouts]`, `[policy]` and
@@ -122,6 +146,7 @@ impl Difference<'_> {
             (old.synproxy != synproxy, "[synproxy]"),
             (old.timeouts != new.timeouts, "[timeouts]"),
             (old.policy != new.policy, "[policy]"),
+            (pool_of_ipvs(old) != pool_of_ipvs(new), "[ipvs] local_addresses"),
         ] {
             if differs {
                 self.changes.push(format!("{what} has changed"));
@@ -263,6 +288,10 @@ fn name(service: &ServiceConfig) -> String {
         Protocol::Tcp => service.address.to_string(),
         protocol @ Protocol::Udp => format!("{}/{protocol}", service.address),
     }
+}
+
+fn pool_of_ipvs(config: &Config) -> Option<&str> {
+    config.ipvs.local_addresses.as_ref().map(|name| name.value.as_str())
 }
 
 fn pool(service: &ServiceConfig) -> Option<&str> {

@@ -6,9 +6,14 @@ use super::{Config, Forwarding, RealServerConfig, ServiceConfig, TunnelChecksum,
 /// Reports every use of a feature that is not built.
 pub(super) fn refuse(config: &Config, problems: &mut Problems<'_>) {
     for service in &config.services {
-        for server in &service.real_servers {
-            refuse_real_server(service, server, problems);
-        }
+        refuse_service(service, problems);
+    }
+}
+
+/// Reports those of one service.
+pub(super) fn refuse_service(service: &ServiceConfig, problems: &mut Problems<'_>) {
+    for server in &service.real_servers {
+        refuse_real_server(service, server, problems);
     }
 }
 

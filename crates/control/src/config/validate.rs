@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::errors::{Problems, quote};
+use super::index;
 use super::{
-    AddressRange, Config, Forwarding, LocalAddressPool, Located, MAX_INTERFACES,
+    AddressRange, Config, Forwarding, Index, LocalAddressPool, Located, MAX_INTERFACES,
     MAX_LOCAL_ADDRESSES, MAX_REAL_SERVERS, MAX_SERVICES, Protocol, RealServerConfig, ServiceConfig,
 };
 
@@ -66,9 +67,12 @@ fn toa_goes_past(config: &Config, problems: &mut Problems<'_>) {
             problems.add(
                 server.line,
                 format_args!(
-                    "real server {} has forwarding \"{}\", and service {} (line {}), which has it too, \
+                    "real server {} has forwarding \"{}\", and service {}{}, which has it too, \
                      has toa",
-                    server.address, server.forwarding, told.address, told.line
+                    server.address,
+                    server.forwarding,
+                    told.address,
+                    in_line(told.line)
                 ),
                 "by \"dr\" and \"tunnel\" it gets the client's packets as they are, with its address and \
                  any TOA option that it made up; expected \"nat\" or \"fullnat\", or toa = false",
@@ -111,6 +115,9 @@ fn sockets(config: &Config, problems: &mut Problems<'_>) {
     {
         let message = format!("[api] and [ipvs] share the socket {}", ipvs.value.display());
         problems.add(ipvs.line, message, "expected two different paths");
+    }
+    if let Some(name) = &config.ipvs.local_addresses {
+        named_pool(config, name, problems);
     }
 }
 
@@ -228,60 +235,135 @@ fn services(config: &Config, ranges: &PoolRanges<'_>, problems: &mut Problems<'_
         }
     }
     for service in &config.services {
-        protocol(service, problems);
-        let vip = Address { what: "service address", ip: service.address.ip(), line: service.line };
-        vip.check(ranges, problems);
-        introduction(service, problems);
-        let pool = service_pool(config, service, problems);
-        if service.address.port() == 0 && service.persistent.is_none() {
-            problems.add(
-                service.line,
-                format_args!(
-                    "service {} has port 0, which is only for persistent services",
-                    service.address
-                ),
-                "expected a port, or persistent = 360",
+        let line_of = |ip: IpAddr| vips.get(&ip).map(|service| service.line);
+        self::service(config, ranges, service, line_of, problems);
+    }
+}
+
+/// Checks a service that takes the place of `old`, or is new, among those that `index` knows; it has
+/// no lines.
+pub(super) fn one(
+    config: &Config,
+    index: &Index,
+    old: Option<&ServiceConfig>,
+    service: &ServiceConfig,
+    problems: &mut Problems<'_>,
+) {
+    if old.is_none() && index.len() >= MAX_SERVICES {
+        let message = format!("there are {MAX_SERVICES} services");
+        problems.add(0, message, "expected no more");
+    }
+    let others = index.real_servers() - old.map_or(0, |old| old.real_servers.len());
+    if others + service.real_servers.len() > MAX_REAL_SERVERS {
+        let message = format!("there are {MAX_REAL_SERVERS} real servers");
+        problems.add(0, message, "expected no more over all services");
+    }
+    let vip = service.address.ip();
+    if old.is_none() && index.is_real_server(vip) {
+        let message = format!("service {} has the address of a real server", service.address);
+        problems.add(0, message, "expected an address that no other host has");
+    }
+    let ranges = pools(&config.local_addresses, problems);
+    let line_of = |ip: IpAddr| (ip == vip || index.is_vip(ip)).then_some(0);
+    self::service(config, &ranges, service, line_of, problems);
+    toa_goes_past_here(index, old, service, problems);
+}
+
+/// [`toa_goes_past`] for one service beside those that `index` knows.
+fn toa_goes_past_here(
+    index: &Index,
+    old: Option<&ServiceConfig>,
+    service: &ServiceConfig,
+    problems: &mut Problems<'_>,
+) {
+    for server in &service.real_servers {
+        let ip = server.address.ip();
+        let before = |of: fn(&ServiceConfig, IpAddr) -> usize| old.map_or(0, |old| of(old, ip));
+        let told = service.toa || index.told(ip) > before(index::told);
+        let direct = index::direct(service, ip) > 0 || index.direct(ip) > before(index::direct);
+        let concerned = service.toa || index::direct(service, ip) > 0;
+        if told && direct && concerned {
+            let message = format!(
+                "real server {} gets packets as they are in one service, and another has toa",
+                server.address
             );
-        }
-        let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
-        for server in &service.real_servers {
-            let ip = server.address.ip();
-            Address { what: "real server", ip, line: server.line }.check(ranges, problems);
-            port_and_thresholds(service, server, problems);
-            if let Some(first) = seen.get(&server.address) {
-                problems.add(
-                    server.line,
-                    format_args!(
-                        "real server {} is listed twice in service {}, first on line {first}",
-                        server.address, service.address
-                    ),
-                    "expected it once; weight gives it a larger share",
-                );
-            } else {
-                seen.insert(server.address, server.line);
-            }
-            if let Some(ours) = vips.get(&ip) {
-                problems.add(
-                    server.line,
-                    format_args!(
-                        "real server {} has the address of the service on line {}",
-                        server.address, ours.line
-                    ),
-                    "expected another host; this version delivers nothing to the balancer itself",
-                );
-            }
-            match server.forwarding {
-                Forwarding::Nat | Forwarding::FullNat | Forwarding::Dr
-                    if server.address.is_ipv4() != service.address.is_ipv4() =>
-                {
-                    other_family(service, server, problems);
-                }
-                Forwarding::FullNat => full_nat(service, server, pool, problems),
-                Forwarding::Dr | Forwarding::Tunnel => same_port(service, server, problems),
-                Forwarding::Nat => {}
-            }
+            problems.add(0, message, "expected \"nat\" or \"fullnat\", or toa = false");
         }
     }
+}
+
+/// Checks a service; `vip` gives the line of one that has the address.
+fn service(
+    config: &Config,
+    ranges: &PoolRanges<'_>,
+    service: &ServiceConfig,
+    vip: impl Fn(IpAddr) -> Option<usize>,
+    problems: &mut Problems<'_>,
+) {
+    protocol(service, problems);
+    let (ip, line) = (service.address.ip(), service.line);
+    Address { what: "service address", ip, line }.check(ranges, problems);
+    introduction(service, problems);
+    let pool = service_pool(config, service, problems);
+    if service.address.port() == 0 && service.persistent.is_none() {
+        problems.add(
+            service.line,
+            format_args!(
+                "service {} has port 0, which is only for persistent services",
+                service.address
+            ),
+            "expected a port, or persistent = 360",
+        );
+    }
+    let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
+    for server in &service.real_servers {
+        let ip = server.address.ip();
+        Address { what: "real server", ip, line: server.line }.check(ranges, problems);
+        port_and_thresholds(service, server, problems);
+        if let Some(first) = seen.get(&server.address) {
+            problems.add(
+                server.line,
+                format_args!(
+                    "real server {} is listed twice in service {}, first on line {first}",
+                    server.address, service.address
+                ),
+                "expected it once; weight gives it a larger share",
+            );
+        } else {
+            seen.insert(server.address, server.line);
+        }
+        if let Some(line) = vip(ip) {
+            problems.add(
+                server.line,
+                format_args!(
+                    "real server {} has the address of the service {}",
+                    server.address,
+                    on_line(line)
+                ),
+                "expected another host; this version delivers nothing to the balancer itself",
+            );
+        }
+        match server.forwarding {
+            Forwarding::Nat | Forwarding::FullNat | Forwarding::Dr
+                if server.address.is_ipv4() != service.address.is_ipv4() =>
+            {
+                other_family(service, server, problems);
+            }
+            Forwarding::FullNat => full_nat(service, server, pool, problems),
+            Forwarding::Dr | Forwarding::Tunnel => same_port(service, server, problems),
+            Forwarding::Nat => {}
+        }
+    }
+}
+
+/// A place in the file, for messages; what comes from none has line 0.
+fn on_line(line: usize) -> String {
+    if line == 0 { "here".to_owned() } else { format!("on line {line}") }
+}
+
+/// The same in brackets, or nothing.
+fn in_line(line: usize) -> String {
+    if line == 0 { String::new() } else { format!(" (line {line})") }
 }
 
 /// What only one of the protocols can have.
@@ -333,8 +415,10 @@ fn port_and_thresholds(
         (0, _) => problems.add(
             server.line,
             format_args!(
-                "real server {} has a port, but service {} (line {}) has port 0",
-                server.address, service.address, service.line
+                "real server {} has a port, but service {}{} has port 0",
+                server.address,
+                service.address,
+                in_line(service.line)
             ),
             "expected port 0, for connections keep the port that their client asked for",
         ),
@@ -363,7 +447,15 @@ fn service_pool<'c>(
     service: &ServiceConfig,
     problems: &mut Problems<'_>,
 ) -> Option<&'c LocalAddressPool> {
-    let name = service.local_addresses.as_ref()?;
+    named_pool(config, service.local_addresses.as_ref()?, problems)
+}
+
+/// The pool of that name.
+fn named_pool<'c>(
+    config: &'c Config,
+    name: &Located<String>,
+    problems: &mut Problems<'_>,
+) -> Option<&'c LocalAddressPool> {
     let pool = config.pool(&name.value);
     if pool.is_none() {
         let known: Vec<_> =
@@ -389,9 +481,12 @@ fn same_port(service: &ServiceConfig, server: &RealServerConfig, problems: &mut 
         problems.add(
             server.line,
             format_args!(
-                "real server {} has another port than service {} (line {}), and \"{}\" leaves \
+                "real server {} has another port than service {}{}, and \"{}\" leaves \
                  packets as they are",
-                server.address, service.address, service.line, server.forwarding
+                server.address,
+                service.address,
+                in_line(service.line),
+                server.forwarding
             ),
             format_args!("expected port {}", service.address.port()),
         );
@@ -405,11 +500,11 @@ fn other_family(service: &ServiceConfig, server: &RealServerConfig, problems: &m
     problems.add(
         server.line,
         format_args!(
-            "real server {} is {}, but service {} (line {}) is {}, and \"{}\" cannot cross families",
+            "real server {} is {}, but service {}{} is {}, and \"{}\" cannot cross families",
             server.address,
             family(theirs),
             service.address,
-            service.line,
+            in_line(service.line),
             family(ours),
             server.forwarding
         ),
@@ -429,9 +524,11 @@ fn full_nat(
             problems.add(
                 server.line,
                 format_args!(
-                    "real server {} is \"fullnat\", but service {} (line {}) has no \
+                    "real server {} is \"fullnat\", but service {}{} has no \
                      local addresses",
-                    server.address, service.address, service.line
+                    server.address,
+                    service.address,
+                    in_line(service.line)
                 ),
                 "expected local_addresses = \"NAME\" in the service, naming a [[local_addresses]]",
             );
@@ -474,8 +571,9 @@ impl Address {
             problems.add(
                 held.line,
                 format_args!(
-                    "pool {} holds {ip}, the {what} of line {line}",
-                    quote(&held.pool.name)
+                    "pool {} holds {ip}, the {what} {}",
+                    quote(&held.pool.name),
+                    on_line(*line)
                 ),
                 "expected local addresses that nothing else uses",
             );

@@ -1,23 +1,20 @@
-//! The Unix socket's life: made with mode 0600, a stale one replaced, a live one respected, removed
+//! The life of a Unix socket that the daemon listens on: made with mode 0600, a stale one replaced, a live one respected, removed
 //! at the end.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
-
-use super::BindError;
 
 /// Connections that wait to be accepted; further ones wait in `connect`.
 const BACKLOG: i32 = 64;
 
 /// Removes the socket's name when dropped, unless another socket has taken it.
 #[derive(Debug)]
-pub(super) struct SocketName {
+pub(crate) struct SocketName {
     path: PathBuf,
     /// Device and inode of the name we made.
     identity: (u64, u64),
@@ -36,11 +33,51 @@ fn identity(metadata: &fs::Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// A non-blocking listener on `path`, and the name's owner.
-pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketName), BindError> {
+/// Why a socket could not be made; `section` is that of the configuration which names it.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A daemon answers there.
+    #[error(
+        "a daemon already listens on {path}; stop it with `seawall stop`, or set another {section} \
+         socket"
+    )]
+    Live {
+        /// The section.
+        section: &'static str,
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something that is not a socket has the name.
+    #[error("{path} exists and is not a socket; remove it, or set another {section} socket")]
+    NotASocket {
+        /// The section.
+        section: &'static str,
+        /// What exists.
+        path: PathBuf,
+    },
+    /// A step failed.
+    #[error("cannot {step} {path}: {source}; expected a {section} socket in a writable directory")]
+    Io {
+        /// The section.
+        section: &'static str,
+        /// What was tried.
+        step: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// A non-blocking listener of that type on `path`, and the name's owner.
+pub(crate) fn listen(
+    section: &'static str,
+    kind: Type,
+    path: &Path,
+) -> Result<(Socket, SocketName), BindError> {
     let failed = |step: &'static str, path: &Path| {
         let path = path.to_owned();
-        move |source| BindError::Io { step, path, source }
+        move |source| BindError::Io { section, step, path, source }
     };
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -53,10 +90,10 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketName), BindErro
     // one: the directory is locked from the look to the listening socket.
     let lock = File::open(parent).map_err(failed("open the directory", parent))?;
     lock.lock().map_err(failed("lock the directory", parent))?;
-    remove_stale(path)?;
+    remove_stale(section, kind, path)?;
 
-    let bound = || -> io::Result<(UnixListener, fs::Metadata)> {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let bound = || -> io::Result<(Socket, fs::Metadata)> {
+        let socket = Socket::new(Domain::UNIX, kind, None)?;
         // The name gets the mode of the unbound socket (`unix_bind_bsd`, net/unix/af_unix.c), so
         // that it never exists with a wider one.
         File::from(OwnedFd::from(socket.try_clone()?))
@@ -65,29 +102,28 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketName), BindErro
         let metadata = fs::symlink_metadata(path)?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
-        Ok((UnixListener::from(OwnedFd::from(socket)), metadata))
+        Ok((socket, metadata))
     };
     let (listener, metadata) = bound().map_err(failed("listen on", path))?;
     Ok((listener, SocketName { path: path.to_owned(), identity: identity(&metadata) }))
 }
 
 /// Removes a socket that nobody listens on; anything else in its place is an error.
-fn remove_stale(path: &Path) -> Result<(), BindError> {
-    let failed = |step, source| BindError::Io { step, path: path.to_owned(), source };
+fn remove_stale(section: &'static str, kind: Type, path: &Path) -> Result<(), BindError> {
+    let failed = |step, source| BindError::Io { section, step, path: path.to_owned(), source };
+    let live = || Err(BindError::Live { section, path: path.to_owned() });
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed("look at", error)),
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(BindError::NotASocket(path.to_owned()));
+            return Err(BindError::NotASocket { section, path: path.to_owned() });
         }
         Ok(_) => {}
     }
-    match connect_without_waiting(path) {
+    match connect_without_waiting(kind, path) {
         // A full backlog (`WouldBlock`) has a daemon behind it too.
-        Ok(()) => Err(BindError::Live(path.to_owned())),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => {
-            Err(BindError::Live(path.to_owned()))
-        }
+        Ok(()) => live(),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => live(),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(|source| failed("remove the stale socket", source))
         }
@@ -95,8 +131,8 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
     }
 }
 
-fn connect_without_waiting(path: &Path) -> io::Result<()> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+fn connect_without_waiting(kind: Type, path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, kind, None)?;
     socket.set_nonblocking(true)?;
     socket.connect(&SockAddr::unix(path)?)
 }
