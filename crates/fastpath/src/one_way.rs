@@ -8,7 +8,7 @@
 //!
 //! - The client's first ACK establishes the session. That he has heard the real server cannot be
 //!   known; here he must go on where his SYN stood.
-//! - IPVS believes every RST. Here it must lie within [`REACH`] of where the client stands, so that
+//! - IPVS believes every RST. Here it must lie within 65,535 of where the client stands, so that
 //!   one in 32,768 of an attacker who guesses does. Neither ends the session: it goes on in CLOSE, with
 //!   CLOSE's timeout.
 //! - A FIN must not lie further ahead than [`LEAP`].

@@ -33,7 +33,7 @@ pub mod flag {
     /// other direction, and `f`, `d` and `ts_out` are 0.
     pub const ONE_WAY: u32 = 1 << 6;
     /// Packets are wrapped: `local` is the outer source, `real` the outer destination and `ts_in` a
-    /// [`super::Tunnel`].
+    /// `layout::Tunnel`.
     pub const TUNNEL: u32 = 1 << 7;
     /// The real server is not known to have heard yet who its client is: both sides go through the
     /// engine, which tells it (SPEC C7).
