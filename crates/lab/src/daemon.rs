@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::topology::{LOCAL_ADDRESSES, Topology, VIP};
@@ -188,6 +189,20 @@ impl Daemon {
     /// Those of reading the file that takes it.
     pub fn log(&self) -> io::Result<String> {
         std::fs::read_to_string(self.directory.path().join("log"))
+    }
+
+    /// Has it end, and take away what outlives a daemon that is only killed.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be told, or has not ended after 10 s.
+    pub fn end(mut self) -> io::Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.ok_or(io::ErrorKind::InvalidData)?, Signal::TERM)?;
+        match self.wait_for(Duration::from_secs(10))? {
+            Some(_) => Ok(()),
+            None => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     /// Waits until it ends by itself; `None` when it has not within `limit`.

@@ -159,7 +159,10 @@ impl Stage {
         if room == Room::Ample && self.running.as_ref().is_some_and(|now| now.room == room) {
             return Ok(());
         }
-        self.running = None;
+        // One of other room does not take over what another has left.
+        if let Some(running) = self.running.take() {
+            running.daemon.end()?;
+        }
         let directory = TempDir::with_prefix_in("daemon-", self.directory.path())?;
         let config = self.config(room, &directory.path().join("api.sock"));
         let namespace = &self.topology.balancer.namespace;
