@@ -52,7 +52,7 @@ fn within_a_tenth_of_plain_forwarding() {
         for (way, rates) in Way::ALL.into_iter().zip(&mut rates) {
             rates[0].push(topology.client.namespace.run(|| measure(service(), way)));
         }
-        drop(daemon);
+        daemon.end().unwrap();
         let passes = Passes::attach_to_balancer(&topology).unwrap();
         for (way, rates) in Way::ALL.into_iter().zip(&mut rates) {
             rates[1].push(topology.client.namespace.run(|| measure(real, way)));

@@ -196,6 +196,7 @@ fn stock_ipvsadm_finds_no_difference() {
             let _ = writeln!(differences, "{}; the daemon:\n{log}", path.display());
         }
         assert!(daemon.wait_for(Duration::ZERO).unwrap().is_none());
+        daemon.end().unwrap();
     }
     assert!(differences.is_empty(), "\n{differences}");
 }

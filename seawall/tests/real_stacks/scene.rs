@@ -182,6 +182,8 @@ impl Scene {
         println!("{} pairs in {:.1?}", pairs.len(), start.elapsed());
         assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
         check_accounts(&Client::new(daemon.socket()), length);
+        // The next one counts from the beginning.
+        daemon.end().unwrap();
     }
 
     /// Two transfers through a new service: half of them start with the upload.
