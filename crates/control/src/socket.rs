@@ -1,20 +1,93 @@
-//! The life of a Unix socket that the daemon listens on: made with mode 0600, a stale one replaced, a live one respected, removed
-//! at the end.
+//! The life of a Unix socket that the daemon listens on: made with mode 0600, a stale one replaced, a
+//! live one respected, its connections answered with a limit on how many, removed at the end.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
 
 /// Connections that wait to be accepted; further ones wait in `connect`.
 const BACKLOG: i32 = 64;
 
+/// Before the next `accept` when one failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For answers under way when the daemon stops.
+pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A listening socket of either type: those of streams and of sequenced packets do the same calls.
+/// Its name is removed when this is dropped or has answered.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    listener: UnixListener,
+    name: SocketName,
+}
+
+impl Listener {
+    /// Makes the socket, mode 0600, and its directory, mode 0755, where absent. Connections wait
+    /// until [`Listener::answer`].
+    pub(crate) fn bind(section: &'static str, kind: Type, path: &Path) -> Result<Self, BindError> {
+        let (listener, name) = listen(section, kind, path)?;
+        Ok(Self { listener: OwnedFd::from(listener).into(), name })
+    }
+
+    /// Has `answer` serve connections, at most `at_once` of them, until `shutdown` is ready; then
+    /// closes and removes the socket. Those under way go on. Needs a Tokio runtime with I/O and time.
+    pub(crate) async fn answer<C: Future<Output = ()> + Send + 'static>(
+        self,
+        at_once: usize,
+        shutdown: impl Future<Output = ()>,
+        mut answer: impl FnMut(UnixStream) -> C,
+    ) -> io::Result<()> {
+        let Self { listener, name: _name } = self;
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let places = Arc::new(Semaphore::new(at_once));
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let accepted = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, listener.accept().await)
+            };
+            let (place, stream) = tokio::select! {
+                () = &mut shutdown => return Ok(()),
+                (place, accepted) = accepted => match accepted {
+                    Ok((stream, _)) => (place, stream),
+                    Err(_) => {
+                        sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            let connection = answer(stream);
+            tokio::spawn(async move {
+                connection.await;
+                drop(place);
+            });
+        }
+    }
+}
+
+/// Serves on the calling thread, with a runtime of its own.
+pub(crate) fn block_on(serving: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(serving);
+    // A backend call that hangs must not keep the daemon from ending.
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    result
+}
+
 /// Removes the socket's name when dropped, unless another socket has taken it.
 #[derive(Debug)]
-pub(crate) struct SocketName {
+struct SocketName {
     path: PathBuf,
     /// Device and inode of the name we made.
     identity: (u64, u64),
@@ -70,7 +143,7 @@ pub enum BindError {
 }
 
 /// A non-blocking listener of that type on `path`, and the name's owner.
-pub(crate) fn listen(
+fn listen(
     section: &'static str,
     kind: Type,
     path: &Path,

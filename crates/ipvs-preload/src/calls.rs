@@ -5,7 +5,7 @@ use std::ffi::CStr;
 
 use libc::{
     AF_NETLINK, FILE, NETLINK_GENERIC, SOL_NETLINK, SOL_SOCKET, c_char, c_int, c_uint, c_void,
-    msghdr, size_t, sockaddr, sockaddr_nl, socklen_t, ssize_t,
+    iovec, msghdr, size_t, sockaddr, sockaddr_nl, socklen_t, ssize_t,
 };
 
 use crate::{descriptors, fail, lost, proc_files, real, remote};
@@ -209,17 +209,18 @@ pub unsafe extern "C" fn sendto(
     address: *const sockaddr,
     address_length: socklen_t,
 ) -> ssize_t {
-    let send = real::SENDTO.get();
-    // SAFETY: passed on, with less; the bytes are as many as is said.
+    if !descriptors::is_ours(descriptor) {
+        // SAFETY: passed on.
+        return unsafe {
+            real::SENDTO.get()(descriptor, bytes, length, flags, address, address_length)
+        };
+    }
+    let mut vector = iovec { iov_base: bytes.cast_mut(), iov_len: length };
+    // SAFETY: all zeros are a message, and with the vector it has the bytes that are said.
     unsafe {
-        if !descriptors::is_ours(descriptor) || bytes.is_null() {
-            return send(descriptor, bytes, length, flags, address, address_length);
-        }
-        let header = std::slice::from_raw_parts(bytes.cast::<u8>(), length);
-        let flags = flags | libc::MSG_NOSIGNAL;
-        request(descriptor, lost::of(header), length, || {
-            send(descriptor, bytes, length, flags, std::ptr::null(), 0)
-        })
+        let mut message: msghdr = std::mem::zeroed();
+        (message.msg_iov, message.msg_iovlen) = (&raw mut vector, 1);
+        sendmsg(descriptor, &raw const message, flags)
     }
 }
 
@@ -274,25 +275,23 @@ pub unsafe extern "C" fn recvfrom(
     address: *mut sockaddr,
     address_length: *mut socklen_t,
 ) -> ssize_t {
-    let receive = real::RECVFROM.get();
-    // SAFETY: passed on; the address is written where the caller has room for one.
+    if !descriptors::is_ours(descriptor) {
+        // SAFETY: passed on.
+        return unsafe {
+            real::RECVFROM.get()(descriptor, bytes, length, flags, address, address_length)
+        };
+    }
+    let mut vector = iovec { iov_base: bytes, iov_len: length };
+    // SAFETY: all zeros are a message, and it has the room that the caller says.
     unsafe {
-        if !descriptors::is_ours(descriptor) {
-            return receive(descriptor, bytes, length, flags, address, address_length);
+        let mut message: msghdr = std::mem::zeroed();
+        (message.msg_iov, message.msg_iovlen) = (&raw mut vector, 1);
+        if !address.is_null() && !address_length.is_null() {
+            (message.msg_name, message.msg_namelen) = (address.cast(), *address_length);
         }
-        let null = std::ptr::null_mut();
-        let mut received = receive(descriptor, bytes, length, flags, null, std::ptr::null_mut());
-        if let Some(sequence) = is_lost(descriptor, received) {
-            let mut vector = libc::iovec { iov_base: bytes, iov_len: length };
-            let mut message: msghdr = std::mem::zeroed();
-            (message.msg_iov, message.msg_iovlen) = (&raw mut vector, 1);
-            received = lost::scatter(&lost::message(sequence), &raw mut message) as ssize_t;
-            if flags & libc::MSG_PEEK == 0 {
-                descriptors::answered(descriptor);
-            }
-        }
-        if received >= 0 {
-            write_address(0, address, address_length);
+        let received = recvmsg(descriptor, &raw mut message, flags);
+        if received >= 0 && !message.msg_name.is_null() {
+            *address_length = message.msg_namelen;
         }
         received
     }

@@ -61,10 +61,6 @@ pub(crate) unsafe fn sequence(message: *const msghdr) -> Option<u32> {
             got += now;
         }
     }
-    (got == header.len()).then(|| of(&header)).flatten()
-}
-
-/// The sequence number in a header.
-pub(crate) fn of(header: &[u8]) -> Option<u32> {
-    Some(u32::from_ne_bytes(header.get(8..12)?.try_into().ok()?))
+    let [.., a, b, c, d, _, _, _, _] = header;
+    (got == header.len()).then_some(u32::from_ne_bytes([a, b, c, d]))
 }

@@ -2,18 +2,19 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use seawall_control::config::Config;
+use anyhow::{Result, bail};
+use seawall_control::config::{Config, Place};
 use seawall_datapath::{InjectCounters, MappedArray};
-use seawall_engine::{Adoption, Desired, Forwarding, Health, ServiceSpec};
+use seawall_engine::{Adoption, Desired, Health, ServiceSpec};
 use seawall_fastpath::cell::Cell64;
 use seawall_fastpath::layout::{AddressKey, Header, NO_SCALE, ServiceKey, Settings};
 
 use super::keys::Keys;
 use super::setup::Ways;
-use super::{Placed, Worker, clock, setup};
+use super::{Worker, clock, setup};
 
 /// What the next daemon must be told: what `config` and `keys` say has been promised otherwise to
 /// clients whose cookies are on their way.
@@ -69,21 +70,12 @@ impl Worker {
         self.engine.adopt_next_hops();
         let keys: HashSet<ServiceKey> = desired.services.iter().map(ServiceSpec::key).collect();
         let mut placed = Vec::with_capacity(desired.services.len());
-        for (spec, gateways) in desired.services.into_iter().zip(gateways) {
-            let real_servers = spec.real_servers.clone();
-            let service = self.engine.add_service(spec);
-            let mut servers = Vec::with_capacity(real_servers.len());
-            for (mut spec, way) in real_servers.into_iter().zip(gateways) {
-                if let Some(way) = way {
-                    let hop = self.engine.next_hop(way.gateway);
-                    spec.next_hop = hop.context("too many next hops")?;
-                    if let Forwarding::Tunnel { source, .. } = &mut spec.forwarding {
-                        *source = way.source.unwrap_or_default();
-                    }
-                }
-                servers.extend(self.engine.add_server(service, spec));
-            }
-            placed.push(Placed { service, servers });
+        let config = Arc::clone(&self.config);
+        let specs = desired.services.into_iter().zip(gateways).zip(&config.services);
+        for ((mut spec, ways), service) in specs {
+            let place = Place::new(None, None, service);
+            self.reach(&mut spec, ways, &place)?;
+            placed.push(self.place(&spec, service, &place));
         }
         self.placed = placed;
         self.read_network()?;

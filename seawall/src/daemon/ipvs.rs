@@ -18,7 +18,7 @@ use seawall_control::ipvs::{Backend, Change, Edit, Errno, Refusal, Table, Target
 use seawall_control::report::{Page, ServiceReport, SessionsReport, Totals};
 use seawall_datapath::netlink::Netlink;
 use seawall_engine::ServiceSpec;
-use seawall_fastpath::layout::{AddressKey, ServiceKey};
+use seawall_fastpath::layout::AddressKey;
 
 use super::backend::{Command, PATIENCE, Remote};
 use super::keys::Now;
@@ -240,24 +240,13 @@ impl Worker {
     /// Why not; then nothing has changed.
     pub(super) fn change(&mut self, change: &Change, reached: Reached) -> Result<(), Refusal> {
         match edit(&self.config, &self.index, change)? {
-            Edit::Put { at, service } => self.put(at, *service, reached),
-            Edit::Remove(at) => {
-                self.remove(at);
-                Ok(())
-            }
-            Edit::RemoveAll => {
-                (0..self.config.services.len()).rev().for_each(|at| self.remove(at));
-                Ok(())
-            }
-            Edit::Zero(at) => {
-                self.zero(at);
-                Ok(())
-            }
-            Edit::Timeouts(timeouts) => {
-                self.set_timeouts(timeouts);
-                Ok(())
-            }
+            Edit::Put { at, service } => self.put(at, *service, reached)?,
+            Edit::Remove(at) => self.remove(at),
+            Edit::RemoveAll => (0..self.config.services.len()).rev().for_each(|at| self.remove(at)),
+            Edit::Zero(at) => self.zero(at),
+            Edit::Timeouts(timeouts) => self.set_timeouts(timeouts),
         }
+        Ok(())
     }
 
     /// Serves a service in the place of that at `at`, or a new one.
@@ -282,7 +271,8 @@ impl Worker {
             }
         };
         let source = way.and_then(|(_, way)| way.source).map(IpAddr::from);
-        if let Some(source) = source.filter(|ip| setup::is_in_pool(&self.config, &service, *ip)) {
+        let in_pool = |ip: &IpAddr| setup::in_pool(&self.config, &service, *ip).is_some();
+        if let Some(source) = source.filter(in_pool) {
             let reason = format!("local address {source} is one that this machine sends from");
             return Err(refused(Errno::INVAL, reason));
         }
@@ -336,11 +326,7 @@ impl Worker {
                 self.placed.push(placed);
             }
         }
-        self.handle_requests()?;
-        if new_vip {
-            self.xdp.set_address(&AddressKey(vip.into()), &reload::VIP)?;
-        }
-        Ok(())
+        self.show(new_vip.then(|| vip.into()))
     }
 
     /// Has the host and XDP have a VIP that is new.
@@ -366,16 +352,10 @@ impl Worker {
             self.index.move_to(at, moved);
         }
         self.zeroed.forget(&service);
-        let key = ServiceKey::of(setup::transport(service.protocol), service.address.into());
-        // It has been set when it was added.
-        let _ = self.xdp.remove_service(&key);
-        self.engine.remove_service(placed.service);
+        self.stop_serving(&service, placed.service);
         self.unsettled = true;
         let vip = service.address.ip();
-        if !self.index.is_vip(vip) {
-            self.added.remove(vip.into(), &mut self.netlink);
-            let _ = self.xdp.remove_address(&AddressKey(vip.into()));
-        }
+        self.drop_addresses((!self.index.is_vip(vip)).then(|| vip.into()));
     }
 
     fn zero(&mut self, at: Option<usize>) {

@@ -50,7 +50,7 @@ impl Worker {
         self.index = Index::new(&config.services);
         self.zeroed.keep(&config.services);
         let old = std::mem::replace(&mut self.config, Arc::new(config));
-        if let Err(error) = self.show(&new) {
+        if let Err(error) = self.show(new) {
             self.broken = Some(error);
         }
         if !changes.is_empty() {
@@ -63,10 +63,10 @@ impl Worker {
     }
 
     /// Has XDP serve what it holds back for VIPs that are new.
-    fn show(&mut self, new: &HashSet<Addr>) -> Result<()> {
+    pub(super) fn show(&mut self, new: impl IntoIterator<Item = Addr>) -> Result<()> {
         self.handle_requests()?;
         for address in new {
-            self.xdp.set_address(&AddressKey(*address), &VIP)?;
+            self.xdp.set_address(&AddressKey(address), &VIP)?;
         }
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Worker {
         self.added.add(config, &self.interfaces, &mut self.netlink)
     }
 
-    fn drop_addresses(&mut self, vips: HashSet<Addr>) {
+    pub(super) fn drop_addresses(&mut self, vips: impl IntoIterator<Item = Addr>) {
         for address in vips {
             self.added.remove(address, &mut self.netlink);
             // It is there, unless setting it is what has failed.
@@ -127,13 +127,18 @@ impl Worker {
         for place in places.iter().filter_map(|place| place.service) {
             there[place] = true;
         }
-        let all = self.config.services.iter().zip(&self.placed).zip(there);
-        for ((service, placed), _) in all.filter(|(_, there)| !there) {
-            // It has been set at start or in a round since.
-            let key = ServiceKey::of(setup::transport(service.protocol), service.address.into());
-            let _ = self.xdp.remove_service(&key);
-            self.engine.remove_service(placed.service);
+        let config = Arc::clone(&self.config);
+        for (at, service) in config.services.iter().enumerate().filter(|(at, _)| !there[*at]) {
+            self.stop_serving(service, self.placed[at].service);
         }
+    }
+
+    /// Has neither XDP nor the engine serve a service, whose number that is.
+    pub(super) fn stop_serving(&mut self, service: &ServiceConfig, number: u32) {
+        let key = ServiceKey::of(setup::transport(service.protocol), service.address.into());
+        // It has been set at start, or when it was added.
+        let _ = self.xdp.remove_service(&key);
+        self.engine.remove_service(number);
     }
 
     /// Puts a service where it belongs; gives its numbers.

@@ -144,8 +144,7 @@ fn used_source(
     route: &Route,
 ) -> Option<ConfigError> {
     let source = route.preferred_source?;
-    let pool = config.pool(&service.local_addresses.as_ref()?.value)?;
-    let entry = pool.addresses.iter().find(|range| range.value.contains(source))?;
+    let entry = in_pool(config, service, source)?;
     Some(config.error_at(
         entry.line,
         format!("local address {source} is the one this machine itself sends from"),
@@ -153,15 +152,14 @@ fn used_source(
     ))
 }
 
-/// Whether the pool of a service has the address.
-pub(super) fn is_in_pool(
-    config: &config::Config,
+/// The range that has the address, in the pool of a service.
+pub(super) fn in_pool<'c>(
+    config: &'c config::Config,
     service: &config::ServiceConfig,
     address: IpAddr,
-) -> bool {
-    let name = service.local_addresses.as_ref();
-    let pool = name.and_then(|name| config.pool(&name.value));
-    pool.is_some_and(|pool| pool.addresses.iter().any(|range| range.value.contains(address)))
+) -> Option<&'c config::Located<config::AddressRange>> {
+    let pool = config.pool(&service.local_addresses.as_ref()?.value)?;
+    pool.addresses.iter().find(|range| range.value.contains(address))
 }
 
 /// Fails if there are errors, with all of them.

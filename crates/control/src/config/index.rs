@@ -29,13 +29,14 @@ pub(super) fn told(service: &ServiceConfig, address: IpAddr) -> usize {
     if service.toa { servers.count() } else { 0 }
 }
 
-/// How many have it and get packets of TCP as they are.
+/// How many have it and are direct.
 pub(super) fn direct(service: &ServiceConfig, address: IpAddr) -> usize {
     let servers = service.real_servers.iter().filter(|server| server.address.ip() == address);
     servers.filter(|server| is_direct(service, server)).count()
 }
 
-fn is_direct(service: &ServiceConfig, server: &RealServerConfig) -> bool {
+/// Whether a real server gets packets of TCP as they are.
+pub(super) fn is_direct(service: &ServiceConfig, server: &RealServerConfig) -> bool {
     match server.forwarding {
         Forwarding::Nat | Forwarding::FullNat => false,
         Forwarding::Dr | Forwarding::Tunnel => service.protocol == Protocol::Tcp,

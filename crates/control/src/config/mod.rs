@@ -26,6 +26,8 @@ use std::time::Duration;
 pub use address_range::{AddressRange, AddressRangeError};
 pub use errors::{ConfigError, ConfigErrors};
 pub use index::Index;
+pub(crate) use parse::WEEK;
+pub(crate) use persistence::MAX_TIMEOUT as MAX_PERSISTENCE;
 pub use persistence::{Netmask, PersistenceConfig};
 pub use reload::{Place, Reload};
 pub use secret_file::{SECRET_MAX, SECRET_MIN, SharedSecret};

@@ -19,7 +19,8 @@ use super::{
     TimeoutsConfig, TunnelConfig,
 };
 
-const WEEK: u32 = 7 * 86_400;
+/// The longest that a session may be idle, in seconds.
+pub(crate) const WEEK: u32 = 7 * 86_400;
 const ON_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
 const INTERFACES: &str = "the interfaces to attach to, as in interfaces = [\"eth0\", \"eth1\"]";
 const SOCKET_PATH: &str = "an absolute path of at most 107 bytes";

@@ -11,7 +11,7 @@ use super::section::{Section, integer};
 /// What `persistent = true` means, in seconds (ipvsadm `-p` without a value).
 const DEFAULT_TIMEOUT: u32 = 360;
 /// The longest that ipvsadm takes, in seconds: 31 days.
-const MAX_TIMEOUT: u32 = 31 * 86_400;
+pub(crate) const MAX_TIMEOUT: u32 = 31 * 86_400;
 
 /// Which part of a client's address counts (ipvsadm `-M`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -57,12 +57,9 @@ fn toa_goes_past(config: &Config, problems: &mut Problems<'_>) {
     for service in config.services.iter().filter(|service| service.toa) {
         told.extend(service.real_servers.iter().map(|server| (server.address.ip(), service)));
     }
-    for service in config.services.iter().filter(|service| service.protocol == Protocol::Tcp) {
-        for server in &service.real_servers {
-            match server.forwarding {
-                Forwarding::Nat | Forwarding::FullNat => continue,
-                Forwarding::Dr | Forwarding::Tunnel => {}
-            }
+    for service in &config.services {
+        let servers = service.real_servers.iter();
+        for server in servers.filter(|server| index::is_direct(service, server)) {
             let Some(told) = told.get(&server.address.ip()) else { continue };
             problems.add(
                 server.line,

@@ -79,6 +79,24 @@ impl Replies {
         self.last.append(&part);
     }
 
+    /// The answer to a request of the family `IPVS`.
+    fn one(&mut self, to: &Message<'_>, command: u8, attributes: impl FnOnce(&mut Writer)) {
+        let header = header(to, IPVS_ID, 0);
+        self.push(|writer| writer.command(header, (command, IPVS_VERSION), attributes));
+    }
+
+    /// The same, in a dump.
+    fn one_of_many(&mut self, to: &Message<'_>, command: u8, attributes: impl FnOnce(&mut Writer)) {
+        let header = header(to, IPVS_ID, nlm::MULTI);
+        self.part(|writer| writer.command(header, (command, IPVS_VERSION), attributes));
+    }
+
+    /// The end of a dump.
+    fn end(&mut self, to: &Message<'_>) -> Outcome {
+        self.part(|writer| writer.done(&to.header));
+        Outcome::Dumped
+    }
+
     fn flush(&mut self) {
         let last = std::mem::take(&mut self.last).into_bytes();
         if !last.is_empty() {
@@ -121,8 +139,7 @@ fn resolve(message: &Message<'_>, replies: &mut Replies) -> Result<Outcome, Errn
         for family in families {
             replies.part(|writer| write(writer, nlm::MULTI, family));
         }
-        replies.part(|writer| writer.done(&message.header));
-        return Ok(Outcome::Dumped);
+        return Ok(replies.end(message));
     }
     let attributes = Attributes::new(attributes);
     let id = attributes.u16(ctrl::FAMILY_ID)?;
@@ -146,7 +163,6 @@ fn serve(
 ) -> Result<Outcome, Errno> {
     let config = || backend.config().map_err(busy);
     let table = |age| backend.table(age).map_err(busy);
-    let one = |command| (header(message, IPVS_ID, 0), (command, IPVS_VERSION));
     match request::read(message)? {
         Request::Change(change) => {
             backend.change(&change).map_err(|refusal| {
@@ -156,59 +172,36 @@ fn serve(
         }
         Request::Info => {
             let config = config()?;
-            let (header, command) = one(cmd::SET_INFO);
-            replies.push(|writer| {
-                writer.command(header, command, |writer| reply::info(writer, &config));
-            });
+            replies.one(message, cmd::SET_INFO, |writer| reply::info(writer, &config));
         }
         Request::Timeouts => {
-            let config = config()?;
-            let (header, command) = one(cmd::SET_CONFIG);
-            replies.push(|writer| {
-                let timeouts = |writer: &mut _| reply::timeouts(writer, &config.timeouts);
-                writer.command(header, command, timeouts);
-            });
+            let timeouts = &config()?.timeouts;
+            replies.one(message, cmd::SET_CONFIG, |writer| reply::timeouts(writer, timeouts));
         }
         Request::Service(target) => {
             let table = table(Duration::ZERO)?;
             let (service, report) = find(&table, target).ok_or(Errno::SRCH)?;
-            let (header, command) = one(cmd::NEW_SERVICE);
-            replies.push(|writer| {
-                let attributes = |writer: &mut _| reply::service(writer, service, report);
-                writer.command(header, command, attributes);
-            });
+            let attributes = |writer: &mut _| reply::service(writer, service, report);
+            replies.one(message, cmd::NEW_SERVICE, attributes);
         }
         Request::Services => {
-            let table = table(Duration::ZERO)?;
-            let header = header(message, IPVS_ID, nlm::MULTI);
-            for (service, report) in table.services() {
-                replies.part(|writer| {
-                    let attributes = |writer: &mut _| reply::service(writer, service, report);
-                    writer.command(header, (cmd::NEW_SERVICE, IPVS_VERSION), attributes);
-                });
+            for (service, report) in table(Duration::ZERO)?.services() {
+                let attributes = |writer: &mut _| reply::service(writer, service, report);
+                replies.one_of_many(message, cmd::NEW_SERVICE, attributes);
             }
-            replies.part(|writer| writer.done(&message.header));
-            return Ok(Outcome::Dumped);
+            return Ok(replies.end(message));
         }
         Request::Destinations(target) => {
             let table = table(AGE)?;
-            let header = header(message, IPVS_ID, nlm::MULTI);
-            if let Some((service, report)) = target.and_then(|target| find(&table, target)) {
-                for (server, report) in super::with_reports(service, report) {
-                    replies.part(|writer| {
-                        let attributes =
-                            |writer: &mut _| reply::destination(writer, server, report);
-                        writer.command(header, (cmd::NEW_DEST, IPVS_VERSION), attributes);
-                    });
-                }
+            let found = target.and_then(|target| find(&table, target)).into_iter();
+            let servers = found.flat_map(|(service, report)| super::with_reports(service, report));
+            for (server, report) in servers {
+                let attributes = |writer: &mut _| reply::destination(writer, server, report);
+                replies.one_of_many(message, cmd::NEW_DEST, attributes);
             }
-            replies.part(|writer| writer.done(&message.header));
-            return Ok(Outcome::Dumped);
+            return Ok(replies.end(message));
         }
-        Request::Daemons => {
-            replies.part(|writer| writer.done(&message.header));
-            return Ok(Outcome::Dumped);
-        }
+        Request::Daemons => return Ok(replies.end(message)),
         Request::RemoveDaemon => return Err(Errno::SRCH),
     }
     Ok(Outcome::Acknowledged)

@@ -12,14 +12,10 @@ use super::{
     Change, DestinationName, DestinationSettings, Refusal, ServiceSettings, Target, reply,
 };
 use crate::config::{
-    Config, Forwarding, Index, Netmask, PersistenceConfig, Protocol, RealServerConfig, Scheduler,
-    SchedulerFlag, ServiceConfig, TimeoutsConfig, TunnelChecksum, TunnelConfig, TunnelType,
+    Config, Forwarding, Index, MAX_PERSISTENCE, Netmask, PersistenceConfig, Protocol,
+    RealServerConfig, Scheduler, SchedulerFlag, ServiceConfig, TimeoutsConfig, TunnelChecksum,
+    TunnelConfig, TunnelType, WEEK,
 };
-
-/// The longest that ipvsadm takes, in seconds: 31 days.
-const MAX_PERSISTENCE: u32 = 31 * 86_400;
-/// The longest that a session may be idle, in seconds: 7 days.
-const MAX_TIMEOUT: u32 = 7 * 86_400;
 
 fn find(index: &Index, target: Target) -> Option<usize> {
     let Target::Address { address, protocol } = target else { return None };
@@ -113,9 +109,9 @@ pub fn edit(config: &Config, index: &Index, change: &Change) -> Result<Edit, Ref
                 // As in ip_vs_set_timeout(): 0 leaves one as it is.
                 match seconds.unwrap_or(0) {
                     0 => {}
-                    seconds @ 1..=MAX_TIMEOUT => *place = Duration::from_secs(seconds.into()),
+                    seconds @ 1..=WEEK => *place = Duration::from_secs(seconds.into()),
                     seconds => {
-                        let reason = format!("timeout {seconds}; expected 1 to {MAX_TIMEOUT} s");
+                        let reason = format!("timeout {seconds}; expected 1 to {WEEK} s");
                         return Err(Refusal { errno: Errno::INVAL, reason });
                     }
                 }

@@ -1,10 +1,7 @@
 //! The socket of the IPVS protocol: sequenced packets, a datagram a message or a row of them.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +9,11 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::Type;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::proc_files::{self, Reading};
 use super::{Backend, dialogue};
-use crate::socket::{self, BindError, SocketName};
+use crate::socket::{self, BindError, Listener};
 
 /// Connections served at once; further ones wait in the socket's backlog. keepalived has one, and
 /// each ipvsadm one or two.
@@ -26,20 +22,12 @@ const CONNECTIONS: usize = 128;
 const REQUEST_MAX: usize = 16_384;
 /// Bytes of a datagram of a file.
 const FILE_DATAGRAM: usize = 16_384;
-/// Before the next `accept` when one failed for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For one datagram; nothing ends a connection that asks nothing, as keepalived's does.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// For answers under way when the daemon stops.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The listening socket, of a type that no library has a listener for; those of streams do the same
-/// calls. Its name is removed when this is dropped or has run.
+/// The listening socket. Its name is removed when this is dropped or has run.
 #[derive(Debug)]
-pub struct Server {
-    listener: UnixListener,
-    name: SocketName,
-}
+pub struct Server(Listener);
 
 impl Server {
     /// Makes the socket, mode 0600, and its directory, mode 0755, where absent. Connections wait
@@ -48,8 +36,7 @@ impl Server {
     /// # Errors
     /// When a daemon listens there, the name is taken by something else, or the system refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let (listener, name) = socket::listen("[ipvs]", Type::SEQPACKET, path)?;
-        Ok(Self { listener: OwnedFd::from(listener).into(), name })
+        Listener::bind("[ipvs]", Type::SEQPACKET, path).map(Self)
     }
 
     /// Answers on the calling thread until `shutdown` is ready, then removes the socket.
@@ -61,46 +48,14 @@ impl Server {
         backend: Arc<dyn Backend>,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let result = runtime.block_on(self.run(backend, shutdown));
-        // A backend call that hangs must not keep the daemon from ending.
-        runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
-        result
-    }
-
-    async fn run(
-        self,
-        backend: Arc<dyn Backend>,
-        shutdown: impl Future<Output = ()>,
-    ) -> io::Result<()> {
-        let Self { listener, name } = self;
-        let listener = tokio::net::UnixListener::from_std(listener)?;
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut shutdown = pin!(shutdown);
-        loop {
-            let accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, listener.accept().await)
-            };
-            let (place, connection) = tokio::select! {
-                () = &mut shutdown => break,
-                (place, accepted) = accepted => match accepted {
-                    Ok((connection, _)) => (place, connection),
-                    Err(_) => {
-                        sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                },
-            };
+        let answer = |connection| {
             let backend = Arc::clone(&backend);
-            tokio::spawn(async move {
+            async move {
                 // Who breaks off is told nothing: what was asked before has been done.
                 let _ = serve(&connection, &backend).await;
-                drop(place);
-            });
-        }
-        drop(name);
-        Ok(())
+            }
+        };
+        socket::block_on(self.0.answer(CONNECTIONS, shutdown, answer))
     }
 }
 
