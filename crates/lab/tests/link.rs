@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seawall_lab::flood::Passes;
 use seawall_lab::http::{self, HttpServer, Payload, ServerSpec, Timeouts};
@@ -17,6 +17,8 @@ const BURST: u32 = 50;
 const LENGTH: usize = 900;
 const HOLD: Duration = Duration::from_micros(200);
 const PORT: u16 = 9;
+/// How long a burst may be on its way: of milliseconds, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Network {
     topology: Topology,
@@ -44,8 +46,15 @@ struct Arrivals {
     overtaken: u32,
 }
 
-/// Sends numbered datagrams in bursts and reads them as they arrive.
-fn exchange(topology: &Topology, address: fn(&Host) -> IpAddr) -> Arrivals {
+/// Sends numbered datagrams in bursts through `link`, which has let `before` pass, and reads them as
+/// they arrive. A burst follows when the one before has arrived, so that no queue on the way is ever
+/// too short, however slow the machine.
+fn exchange(
+    topology: &Topology,
+    link: &LossyLink,
+    before: Tally,
+    address: fn(&Host) -> IpAddr,
+) -> Arrivals {
     let server = &topology.servers[0];
     let to = SocketAddr::new(address(server), PORT);
     let receiver = server.namespace.run(|| UdpSocket::bind(to)).unwrap();
@@ -59,35 +68,52 @@ fn exchange(topology: &Topology, address: fn(&Host) -> IpAddr) -> Arrivals {
     let mut last = None;
     let mut bytes = [0; LENGTH + 1];
     for first in (0..DATAGRAMS).step_by(BURST as usize) {
-        for number in first..first + BURST {
+        let sent = first + BURST;
+        for number in first..sent {
             sender.send(&datagram(number)).unwrap();
         }
-        // Whatever is later than that is read with the next burst.
-        let patience = if first + BURST < DATAGRAMS { 3 } else { 300 };
-        while let Some(length) = receive(&receiver, &mut bytes, patience) {
-            let number = u32::from_be_bytes(bytes[..4].try_into().unwrap());
-            assert_eq!(bytes[..length], datagram(number), "{number}");
-            let seen = &mut seen[number as usize];
-            arrivals.twice += u32::from(*seen);
-            arrivals.received += u32::from(!*seen);
-            arrivals.overtaken += u32::from(last > Some(number) && !*seen);
-            *seen = true;
-            last = last.max(Some(number));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // Read first: what has passed by then is what is waited for.
+            let tally = since(link.tally(Direction::Inward).unwrap(), before);
+            while let Some(length) = receive(&receiver, &mut bytes) {
+                let number = u32::from_be_bytes(bytes[..4].try_into().unwrap());
+                assert_eq!(bytes[..length], datagram(number), "{number}");
+                let seen = &mut seen[number as usize];
+                arrivals.twice += u32::from(*seen);
+                arrivals.received += u32::from(!*seen);
+                arrivals.overtaken += u32::from(last > Some(number) && !*seen);
+                *seen = true;
+                last = last.max(Some(number));
+            }
+            if all_arrived(&arrivals, tally, sent) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{sent} sent: {tally:?}, {arrivals:?}");
+            std::thread::sleep(Duration::from_micros(100));
         }
     }
     arrivals
 }
 
-/// The next datagram, asked for every 100 µs, `patience` times.
-fn receive(socket: &UdpSocket, bytes: &mut [u8], patience: u32) -> Option<usize> {
-    (0..patience).find_map(|_| match socket.recv(bytes) {
+/// Whether `sent` datagrams have passed the link, and all that it has sent on has arrived, but for
+/// what is none of ours: neighbour discovery, each frame of which it may have doubled.
+fn all_arrived(arrivals: &Arrivals, tally: Tally, sent: u32) -> bool {
+    let Some(others) = tally.frames.checked_sub(sent.into()) else { return false };
+    let on = tally.frames - tally.dropped + tally.duplicated;
+    let arrived = u64::from(arrivals.received + arrivals.twice);
+    tally.held == tally.released && arrived + 2 * others >= on
+}
+
+/// The next datagram, if one has arrived.
+fn receive(socket: &UdpSocket, bytes: &mut [u8]) -> Option<usize> {
+    match socket.recv(bytes) {
         Ok(length) => Some(length),
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
-            std::thread::sleep(Duration::from_micros(100));
             None
         }
-    })
+    }
 }
 
 fn datagram(number: u32) -> [u8; LENGTH] {
@@ -132,7 +158,7 @@ fn rates_are_what_they_are_said_to_be() {
         for rates in cases {
             link.set_one(Direction::Inward, rates).unwrap();
             let before = link.tally(Direction::Inward).unwrap();
-            let arrivals = exchange(topology, address);
+            let arrivals = exchange(topology, &link, before, address);
             let tally = since(link.tally(Direction::Inward).unwrap(), before);
             println!("{rates:?}\n    {tally:?}\n    {arrivals:?}");
             // Neighbour discovery adds a few.
