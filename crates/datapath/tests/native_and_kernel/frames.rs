@@ -12,7 +12,7 @@ use crate::support::random::Random;
 use crate::support::tunnel::Outer;
 use crate::support::world::{
     CLIENT, DATAGRAMS, DATAGRAMS_UNUSABLE, DEFERRED, INSIDE_MAC, LOCAL, OUTSIDE_MAC, PROXIED,
-    Session, UNPROXIED, UNUSABLE, VIP, from_client, host,
+    Session, TCP, UNPROXIED, UNUSABLE, VIP, from_client, host,
 };
 
 /// Handshakes that are remembered.
@@ -132,8 +132,9 @@ impl Frames {
         };
         let mut what = what.to_owned();
         match self.random.below(8) {
-            // What damage is for reaches as far as a TCP header.
-            0 if segment.payload.len() >= 12 => {
+            // What damage is for reaches as far as a TCP header. (A real server behind a tunnel may speak
+            // the other version, whose headers may be shorter.)
+            0 if frame.len() >= TCP + 20 => {
                 what = format!("{what}, {}", damage(&mut self.random, &mut frame));
             }
             1 => {
