@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use seawall_control::api::{Client, ClientError, Stop};
+use seawall_control::api::{Client, ClientError, NewFile, Stop};
 use seawall_control::config::{DEFAULT_STATE, Protocol};
 use seawall_control::counters::{render_drops, render_stats};
 use seawall_control::report::{Health, Page, ServerName, SessionReport};
+
+use daemon::Scope;
 
 /// LVS-compatible layer-4 load balancer that answers TCP floods from XDP.
 #[derive(Parser)]
@@ -49,6 +51,25 @@ enum Command {
     Server {
         #[command(subcommand)]
         mark: Mark,
+    },
+    /// Check a configuration file as `run` does before it touches anything, and whether it goes with
+    /// this machine: secret file, privileges, interfaces, routes. Exit status 1 if `run` would refuse.
+    Check {
+        /// Configuration file.
+        #[arg(default_value = "/etc/seawall/seawall.toml")]
+        file: PathBuf,
+        /// Check the file alone, on another machine or as another user than it is for.
+        #[arg(long)]
+        file_only: bool,
+    },
+    /// Show what a reload would change if the daemon's configuration file were this one. Changes
+    /// nothing. Exit status 1 if the reload would be refused.
+    Diff {
+        /// Configuration file.
+        #[arg(default_value = "/etc/seawall/seawall.toml")]
+        file: PathBuf,
+        #[command(flatten)]
+        query: Query,
     },
     /// Have the daemon read its configuration file anew and apply what differs; SIGHUP does the
     /// same.
@@ -141,10 +162,28 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Sessions(query) => sessions(&query)?,
         Command::Server { mark: Mark::Down(server) } => mark(&server, Health::Down)?,
         Command::Server { mark: Mark::Up(server) } => mark(&server, Health::Up)?,
+        Command::Check { file, file_only } => {
+            let scope = if file_only { Scope::File } else { Scope::Machine };
+            println!("{}", daemon::check(&file, scope)?);
+        }
+        Command::Diff { file, query } => return diff(&file, &query),
         Command::Reload { api } => println!("{}", Client::new(&api).reload()?.to_line()),
         Command::Stop { api, keep, state } => stop(&api, keep, &state)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A reload would be refused where something needs a restart.
+fn diff(file: &Path, query: &Query) -> Result<ExitCode> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let name = file.display().to_string();
+    let report = Client::new(&query.api).diff(NewFile { name, bytes })?;
+    if query.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{}", report.to_text());
+    }
+    Ok(if report.restart.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// How long a daemon may take to end.

@@ -63,16 +63,51 @@ impl Stage {
         command.args(["reload", "--api"]).arg(self.daemon.socket()).output().unwrap()
     }
 
-    /// `seawall reload` after the file has been written; what it says.
+    /// `seawall diff` with a file of that text.
+    fn diff(&self, config: &str) -> Output {
+        let file = self.daemon.config().with_extension("new");
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(SEAWALL);
+        command.arg("diff").arg(file).arg("--api").arg(self.daemon.socket());
+        command.output().unwrap()
+    }
+
+    /// `seawall check` with a file of that text, in the balancer's namespace.
+    fn check(&self, config: &str, arguments: &[&str]) -> Output {
+        let file = self.daemon.config().with_extension("new");
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(SEAWALL);
+        command.arg("check").arg(file).args(arguments);
+        self.topology.balancer.namespace.run(|| command.output()).unwrap()
+    }
+
+    /// `seawall reload` after the file has been written; what it says, which is what `seawall diff`
+    /// has said before.
     fn change(&self) -> String {
         self.change_to(&self.config())
     }
 
     fn change_to(&self, config: &str) -> String {
+        let before = self.service();
+        let diff = self.diff(config);
+        assert!(diff.status.success(), "{diff:?}");
+        let after = self.service();
+        let kept = |service: &ServiceReport| {
+            let weights: Vec<_> =
+                service.real_servers.iter().map(|server| (server.address, server.weight)).collect();
+            (service.synproxy, weights)
+        };
+        assert_eq!(kept(&before), kept(&after), "a diff changes nothing");
         self.write_text(config);
         let output = self.reload();
         assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        let said = String::from_utf8(output.stdout).unwrap().trim_end().to_owned();
+        let diff = String::from_utf8(diff.stdout).unwrap();
+        match said.as_str() {
+            "nothing has changed" => assert_eq!(diff, "nothing would change\n"),
+            said => assert_eq!(diff.trim_end().replace('\n', "; "), said),
+        }
+        said
     }
 
     fn service(&self) -> ServiceReport {
@@ -268,13 +303,56 @@ fn what_is_wrong_or_needs_a_new_start_changes_nothing() {
         (good.clone() + &server("203.0.113.1:80"), "203.0.113.1"),
     ] {
         assert_ne!(text, good);
+        let diff = stage.diff(&text);
+        assert!(!diff.status.success());
         stage.write_text(&text);
         let output = stage.reload();
         assert!(!output.status.success());
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains(message), "{said}");
+        let both = [diff.stdout, diff.stderr].map(|said| String::from_utf8(said).unwrap());
+        // Under the name that the file has there.
+        let named = message.replace("seawall.toml", "seawall.new");
+        assert!(both.iter().any(|said| said.contains(&named)), "{both:?}");
+        if message.ends_with("has changed") {
+            // Beside it, what a reload could do.
+            assert!(both[0].starts_with("needs a restart: "), "{both:?}");
+            assert!(both[0].contains("has weight 2"), "{both:?}");
+        }
         assert_eq!(stage.weights(), [1, 1, 1]);
     }
     ask_again(&mut kept);
     ask_again(&mut stage.keep());
+}
+
+/// What `run` would refuse, before it touches anything; which the daemon that runs has touched already.
+#[test]
+fn a_check_says_what_a_start_would() {
+    let Some(stage) = Stage::new() else { return };
+    let good = stage.config();
+    let said = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    for arguments in [&[][..], &["--file-only"]] {
+        let output = stage.check(&good, arguments);
+        assert!(output.status.success(), "{output:?}");
+        let said = said(output.stdout);
+        assert!(said.contains("the file is correct (1 services, 3 real servers)"), "{said}");
+    }
+    let wrong = good.replace("weight = 1", "weight = -1");
+    for arguments in [&[][..], &["--file-only"]] {
+        let output = stage.check(&wrong, arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let said = said(output.stderr);
+        assert!(said.contains("seawall.new:") && said.contains("weight is -1; expected"), "{said}");
+    }
+    for (text, message) in [
+        (good.replace("\"eth0\"", "\"eth9\""), ":1: there is no interface `eth9`; "),
+        (good.clone() + &server("203.0.113.1:80"), "real server 203.0.113.1:80: "),
+    ] {
+        assert_ne!(text, good);
+        let output = stage.check(&text, &[]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = said(output.stderr);
+        assert!(said.contains("but not on this machine") && said.contains(message), "{said}");
+        assert!(stage.check(&text, &["--file-only"]).status.success());
+    }
 }

@@ -256,6 +256,25 @@ impl ReloadReport {
     }
 }
 
+/// `POST /v1/diff`: what a reload with another configuration would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffReport {
+    /// What it would change, in the words of [`ReloadReport::changes`]; empty when nothing.
+    pub changes: Vec<String>,
+    /// What only a new start can change, a line each; the reload would be refused unless this is
+    /// empty.
+    pub restart: Vec<String>,
+}
+
+impl DiffReport {
+    /// The text of `seawall diff`, a line each.
+    pub fn to_text(&self) -> String {
+        let restart = self.restart.iter().map(|line| format!("needs a restart: {line}"));
+        let all: Vec<_> = restart.chain(self.changes.iter().cloned()).collect();
+        if all.is_empty() { "nothing would change".to_owned() } else { all.join("\n") }
+    }
+}
+
 /// `POST /v1/stop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopReport {

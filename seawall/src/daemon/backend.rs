@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use seawall_control::api::{Backend, Declined, Stop};
-use seawall_control::config::Config;
+use seawall_control::api::{Backend, Declined, NewFile, Stop};
+use seawall_control::config::{Config, ConfigErrors, Difference};
 use seawall_control::ipvs::{Change, Refusal, Table};
 use seawall_control::report::{
-    DropsReport, Health, HealthReport, Page, ReloadReport, ServerName, SessionsReport, StatsReport,
+    DiffReport, DropsReport, Health, HealthReport, Page, ReloadReport, ServerName, SessionsReport,
+    StatsReport,
 };
 use seawall_datapath::Waker;
 use seawall_datapath::netlink::Netlink;
@@ -137,12 +138,29 @@ impl Remote {
         self.reloading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file as it is now with the services that come from none, and how real servers are reached.
+    /// The file as it is now, if it can take the place of what is served, and how real servers are
+    /// reached.
     fn read(&self) -> anyhow::Result<(Config, Ways)> {
-        let served = self.ask(Command::Config).map_err(|_| anyhow::anyhow!("too busy"))?;
-        let config = Config::load(&self.config)?.with_others_of(&served)?;
-        let gateways = setup::gateways(&config, &self.interfaces, &mut Netlink::open()?)?;
+        let (config, difference) = self.compare(Config::load(&self.config))?;
+        difference.at_run_time()?;
+        let gateways = self.reach(&config)?;
         Ok((config, gateways))
+    }
+
+    /// A configuration with the services that come from no file, and what it has otherwise than
+    /// what is served.
+    fn compare(
+        &self,
+        config: Result<Config, ConfigErrors>,
+    ) -> anyhow::Result<(Config, Difference)> {
+        let served = self.ask(Command::Config).map_err(|_| anyhow::anyhow!("too busy"))?;
+        let config = config?.with_others_of(&served)?;
+        let difference = served.difference(&config);
+        Ok((config, difference))
+    }
+
+    fn reach(&self, config: &Config) -> anyhow::Result<Ways> {
+        setup::gateways(config, &self.interfaces, &mut Netlink::open()?)
     }
 
     pub(super) fn ask<A>(&self, command: impl FnOnce(Sender<A>) -> Command) -> Result<A, Declined> {
@@ -177,6 +195,22 @@ impl Backend for Remote {
         let asked = self.ask(|answer| Command::Reload { config, gateways, until, answer });
         self.table.forget();
         asked?
+    }
+
+    fn diff(&self, file: NewFile) -> Result<DiffReport, Declined> {
+        let diff = || -> anyhow::Result<DiffReport> {
+            let NewFile { name, bytes } = file;
+            let (config, difference) = self.compare(Config::read(&name, bytes))?;
+            let Difference { changes, restart, .. } = difference;
+            if restart.is_empty() {
+                // What would have a reload refused all the same.
+                self.reach(&config)?;
+                setup::services(&config)?;
+            }
+            let restart = restart.iter().map(ToString::to_string).collect();
+            Ok(DiffReport { changes, restart })
+        };
+        diff().map_err(|error| Declined::Refused(format!("{error:#}")))
     }
 
     fn set_health(&self, name: ServerName, health: Health) -> Result<HealthReport, Declined> {

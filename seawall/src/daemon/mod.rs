@@ -3,6 +3,7 @@
 mod addresses;
 mod adopt;
 mod backend;
+mod check;
 mod health;
 mod interfaces;
 mod ipvs;
@@ -29,7 +30,7 @@ use seawall_control::ipvs::Server as IpvsServer;
 use seawall_datapath::netlink::{Event, Link, Monitor, Neighbour, NeighbourKey, Netlink};
 use seawall_datapath::{
     Injector, Limits, MappedArray, Mode, Rings, SharedMemory, Signal, Signals, Sources, State,
-    Waiter, Xdp, clock, requirements,
+    Waiter, Xdp, clock,
 };
 use seawall_engine::{Adoption, Desired, Engine, Gateway, Request, counter_names};
 use seawall_fastpath::layout::{AddressEntry, AddressKey, Header, InterfaceEntry};
@@ -38,6 +39,8 @@ use seawall_wire::ethernet::MacAddr;
 
 use addresses::Added;
 use backend::{Command, Remote};
+use check::{Ground, ground};
+pub(crate) use check::{Scope, check};
 use interfaces::Interfaces;
 use ipvs::Zeroed;
 use keys::{Keys, Now};
@@ -62,11 +65,8 @@ const PROBE_UNRESOLVED_MS: u64 = 1_000;
 pub(crate) fn run(path: &Path) -> Result<()> {
     let mut signals = Signals::open()?;
     let config = Config::load(path)?;
-    let keys = Keys::new(config.read_secret()?);
-    requirements::check()?;
-    let mut netlink = Netlink::open()?;
-    let interfaces = Interfaces::find(&config, &mut netlink)?;
-    let gateways = setup::gateways(&config, &interfaces, &mut netlink)?;
+    let Ground { secret, mut netlink, interfaces, gateways } = ground(&config)?;
+    let keys = Keys::new(secret);
     let state = State::open(&config.state)?;
     let server = Server::bind(&config.api.socket)?;
     let ipvs_socket = config.ipvs.socket.as_ref();

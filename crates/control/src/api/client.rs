@@ -1,10 +1,11 @@
 //! The CLI's side of the API: blocking, one connection a request.
 
+use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, header};
@@ -12,10 +13,10 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::Stop;
+use super::{NewFile, Stop};
 use crate::report::{
-    DropsReport, ErrorReport, Health, HealthReport, Page, ReloadReport, ServerName, SessionsReport,
-    StatsReport, StopReport, VersionReport,
+    DiffReport, DropsReport, ErrorReport, Health, HealthReport, Page, ReloadReport, ServerName,
+    SessionsReport, StatsReport, StopReport, VersionReport,
 };
 
 /// For a whole request; a page of sessions takes milliseconds.
@@ -125,6 +126,16 @@ impl Client {
         self.ask(Method::POST, "/v1/reload")
     }
 
+    /// What a reload would change if the file were `file`; changes nothing.
+    ///
+    /// # Errors
+    /// As [`Client::stats`]; [`ClientError::Refused`] when a reload would be, for another reason than
+    /// that something needs a new start.
+    pub fn diff(&self, file: NewFile) -> Result<DiffReport, ClientError> {
+        let target = format!("/v1/diff?file={}", percent_encoded(&file.name));
+        self.ask_with(Method::POST, &target, file.bytes.into())
+    }
+
     /// Marks a real server up or down.
     ///
     /// # Errors
@@ -156,9 +167,19 @@ impl Client {
     }
 
     fn ask<T: DeserializeOwned>(&self, method: Method, target: &str) -> Result<T, ClientError> {
+        self.ask_with(method, target, Bytes::new())
+    }
+
+    fn ask_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| self.io(source))?;
-        let exchange = async { tokio::time::timeout(TIMEOUT, self.exchange(method, target)).await };
+        let exchange =
+            async { tokio::time::timeout(TIMEOUT, self.exchange(method, target, body)).await };
         let (ok, body) = runtime
             .block_on(exchange)
             .map_err(|_| ClientError::TimedOut { path: self.path.clone() })??;
@@ -172,7 +193,12 @@ impl Client {
     }
 
     /// Whether the status was a success, and the body.
-    async fn exchange(&self, method: Method, target: &str) -> Result<(bool, Bytes), ClientError> {
+    async fn exchange(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<(bool, Bytes), ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ClientError::NotRunning(self.path.clone())
@@ -187,7 +213,7 @@ impl Client {
             .uri(target)
             .header(header::HOST, "seawall")
             .header(header::CONNECTION, "close")
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(body))
             .map_err(|error| self.bad(error))?;
         // The connection's own error reaches the request as well.
         tokio::spawn(connection);
@@ -204,4 +230,18 @@ impl Client {
     fn bad(&self, why: impl ToString) -> ClientError {
         ClientError::BadAnswer { path: self.path.clone(), why: why.to_string() }
     }
+}
+
+/// Text as it may stand in a URI's query (RFC 3986, section 2).
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a `String` cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }

@@ -8,6 +8,7 @@
 //! | `GET /v1/sessions?limit=&offset=` | [`SessionsReport`] |
 //! | `POST /v1/servers/down?service=&server=`, `/v1/servers/up` | [`HealthReport`]; both addresses as in the configuration, `protocol=` too if it is not `tcp` |
 //! | `POST /v1/reload` | [`ReloadReport`]; a refusal when the file is wrong or needs a new start |
+//! | `POST /v1/diff?file=` | [`DiffReport`]; the request's body is the text of a configuration file, and `file` its name in messages |
 //! | `POST /v1/stop` | [`StopReport`](crate::report::StopReport), then the daemon ends |
 //! | `POST /v1/stop?keep=true` | likewise, and leaves everything to the next daemon |
 //!
@@ -24,7 +25,8 @@ pub use client::{Client, ClientError};
 pub use server::Server;
 
 use crate::report::{
-    DropsReport, Health, HealthReport, Page, ReloadReport, ServerName, SessionsReport, StatsReport,
+    DiffReport, DropsReport, Health, HealthReport, Page, ReloadReport, ServerName, SessionsReport,
+    StatsReport,
 };
 
 /// Why the daemon does not do what it is asked.
@@ -43,6 +45,15 @@ pub enum Stop {
     End,
     /// They go on, for the next daemon to take over.
     Keep,
+}
+
+/// A configuration file that is not the daemon's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewFile {
+    /// How messages call it.
+    pub name: String,
+    /// What it holds.
+    pub bytes: Vec<u8>,
 }
 
 /// What the daemon answers; each call runs on a thread that may block.
@@ -71,6 +82,13 @@ pub trait Backend: Send + Sync + 'static {
     /// [`Declined::Refused`] says what is wrong with the file, or cannot be applied to a running
     /// daemon; then nothing has changed.
     fn reload(&self) -> Result<ReloadReport, Declined>;
+
+    /// What [`Backend::reload`] would change if the file were `file`. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Declined::Refused`] says why a reload would be refused, but for what needs a new start: that
+    /// is in the report.
+    fn diff(&self, file: NewFile) -> Result<DiffReport, Declined>;
 
     /// Marks a real server up or down.
     ///

@@ -4,20 +4,29 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, Query, Request, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use hyper::body::Body;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Backend, Declined, Stop};
+use tokio::sync::Semaphore;
+
+use super::{Backend, Declined, NewFile, Stop};
+use crate::config::MAX_FILE;
 use crate::report::{ErrorReport, Health, Page, ServerName, StopReport, VersionReport};
 
-/// No request needs a body; this much is read to say so.
+/// But for `/v1/diff` no request needs a body; this much is read to say so.
 const BODY_LIMIT: usize = 4096;
+/// Bytes of a configuration file, and one more, for [`Config::read`](crate::config::Config::read)
+/// to say that it is too long.
+const FILE_LIMIT: usize = MAX_FILE as usize + 1;
+/// Files that are read and compared at once; others wait before a byte of theirs is read.
+const FILES: usize = 1;
 
 /// A refusal: its status, and what is wrong and would be right.
 struct Refusal(StatusCode, String);
@@ -36,6 +45,26 @@ struct StopParameters {
     keep: bool,
 }
 
+/// Parameters of `POST /v1/diff`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DiffParameters {
+    file: String,
+}
+
+/// What requests share.
+#[derive(Clone)]
+struct Served {
+    backend: Arc<dyn Backend>,
+    files: Arc<Semaphore>,
+}
+
+impl FromRef<Served> for Arc<dyn Backend> {
+    fn from_ref(served: &Served) -> Self {
+        Self::clone(&served.backend)
+    }
+}
+
 type Shared = State<Arc<dyn Backend>>;
 type Parameters = Result<Query<BTreeMap<String, IgnoredAny>>, QueryRejection>;
 
@@ -48,11 +77,12 @@ pub(super) fn router(backend: Arc<dyn Backend>) -> Router {
         .route("/v1/servers/down", post(server_down))
         .route("/v1/servers/up", post(server_up))
         .route("/v1/reload", post(reload))
+        .route("/v1/diff", post(diff).layer(DefaultBodyLimit::max(FILE_LIMIT)))
         .route("/v1/stop", post(stop))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(backend)
+        .with_state(Served { backend, files: Arc::new(Semaphore::new(FILES)) })
 }
 
 async fn version(parameters: Parameters) -> Result<Response, Refusal> {
@@ -96,6 +126,32 @@ async fn reload(
     no_parameters(parameters)?;
     no_body(&uri, body)?;
     answer(move || backend.reload()).await
+}
+
+async fn diff(
+    State(Served { backend, files }): State<Served>,
+    parameters: Result<Query<DiffParameters>, QueryRejection>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let Query(DiffParameters { file }) = parameters.map_err(|rejection| {
+        let expected = "expected file=NAME, and the file's text as the body";
+        Refusal(StatusCode::BAD_REQUEST, format!("{}; {expected}", rejection.body_text()))
+    })?;
+    // What says how long it is need not be read to be refused.
+    if request.body().size_hint().lower() > FILE_LIMIT as u64 {
+        let error = format!("the file is longer than the limit of {MAX_FILE} bytes");
+        return Err(Refusal(StatusCode::PAYLOAD_TOO_LARGE, error));
+    }
+    let place = files.acquire_owned().await;
+    let body = Bytes::from_request(request, &())
+        .await
+        .map_err(|rejection| Refusal(rejection.status(), rejection.body_text()))?;
+    let file = NewFile { name: file, bytes: body.into() };
+    answer(move || {
+        let _place = place;
+        backend.diff(file)
+    })
+    .await
 }
 
 type Named = Result<Query<ServerName>, QueryRejection>;
@@ -191,13 +247,13 @@ async fn answer<T: Serialize + Send + 'static>(
 
 async fn unknown_path(uri: Uri) -> Refusal {
     let paths = "/v1/version, /v1/stats, /v1/drops, /v1/sessions, /v1/servers/down, \
-                 /v1/servers/up, /v1/reload, /v1/stop";
+                 /v1/servers/up, /v1/reload, /v1/diff, /v1/stop";
     let error = format!("nothing at {:?}; expected one of: {paths}", uri.path());
     Refusal(StatusCode::NOT_FOUND, error)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {
-    let posts = ["/v1/servers/down", "/v1/servers/up", "/v1/reload", "/v1/stop"];
+    let posts = ["/v1/servers/down", "/v1/servers/up", "/v1/reload", "/v1/diff", "/v1/stop"];
     let expected = if posts.contains(&uri.path()) { "POST" } else { "GET" };
     let error = format!("{} does not take {method}; expected {expected}", uri.path());
     Refusal(StatusCode::METHOD_NOT_ALLOWED, error)

@@ -70,6 +70,14 @@ impl Backend for Daemon {
         }
     }
 
+    fn diff(&self, file: NewFile) -> Result<DiffReport, Declined> {
+        if file.bytes.is_empty() {
+            return Err(Declined::Refused("1: the file configures nothing".to_owned()));
+        }
+        let restart = vec![format!("{}:1: interfaces has changed", file.name)];
+        Ok(DiffReport { changes: vec![format!("{} bytes", file.bytes.len())], restart })
+    }
+
     fn set_health(&self, name: ServerName, health: Health) -> Result<HealthReport, Declined> {
         if name.server.port() == 1 {
             return Err(Declined::Refused("there is no real server".to_owned()));
@@ -171,6 +179,18 @@ fn every_request_round_trips() {
     let silent = client.reload().unwrap_err().to_string();
     assert!(silent.contains("too busy to answer"), "{silent}");
 
+    // More than a request without a file may bring, and a name that a URI cannot hold as it is.
+    let file = NewFile { name: "a b&c=é/%.toml".to_owned(), bytes: vec![0xff; 100_000] };
+    let report = client.diff(file.clone()).unwrap();
+    assert_eq!(report.changes, ["100000 bytes"]);
+    assert_eq!(report.restart, ["a b&c=é/%.toml:1: interfaces has changed"]);
+    assert_eq!(
+        report.to_text(),
+        "needs a restart: a b&c=é/%.toml:1: interfaces has changed\n100000 bytes"
+    );
+    let refused = client.diff(NewFile { bytes: Vec::new(), ..file }).unwrap_err().to_string();
+    assert!(refused.contains("the file configures nothing"), "{refused}");
+
     assert_eq!(running.daemon.stops.load(Ordering::SeqCst), 0);
     assert!(client.stop(Stop::End).unwrap().stopping);
     assert_eq!(running.daemon.stops.load(Ordering::SeqCst), 1);
@@ -221,6 +241,16 @@ fn malformed_requests_get_an_error_and_change_nothing() {
         ),
         (format!("POST /v1/stop?keep=1 {close}"), "400 ", "expected keep (true or false)"),
         (format!("POST /v1/stop?kept=true {close}"), "400 ", "unknown field `kept`"),
+        (format!("POST /v1/diff {close}"), "400 ", "missing field `file`; expected file=NAME"),
+        (format!("POST /v1/diff?file=a&b=c {close}"), "400 ", "unknown field `b`"),
+        (format!("GET /v1/diff?file=a {close}"), "405 ", "expected POST"),
+        (
+            "POST /v1/diff?file=a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Content-Length: 67108866\r\n\r\n"
+                .to_owned(),
+            "413 ",
+            "limit",
+        ),
         (format!("GET /v1/stats?a {close}"), "400 ", "unknown parameter \\\"a\\\"; expected none"),
         (format!("GET /v1/sessions?limit=x {close}"), "400 ", "expected limit (1 to 10000)"),
         (format!("GET /v1/sessions?limit=-1 {close}"), "400 ", "expected limit"),
@@ -352,6 +382,9 @@ fn an_answer_under_way_survives_the_shutdown() {
             Err(Declined::NoAnswer)
         }
         fn reload(&self) -> Result<ReloadReport, Declined> {
+            Err(Declined::NoAnswer)
+        }
+        fn diff(&self, _: NewFile) -> Result<DiffReport, Declined> {
             Err(Declined::NoAnswer)
         }
         fn set_health(&self, _: ServerName, _: Health) -> Result<HealthReport, Declined> {

@@ -29,7 +29,7 @@ pub use index::Index;
 pub(crate) use parse::WEEK;
 pub(crate) use persistence::MAX_TIMEOUT as MAX_PERSISTENCE;
 pub use persistence::{Netmask, PersistenceConfig};
-pub use reload::{Place, Reload};
+pub use reload::{Difference, Place, Reload};
 pub use secret_file::{SECRET_MAX, SECRET_MIN, SharedSecret};
 pub use words::{
     Forwarding, Protocol, ProxyProtocol, Scheduler, SchedulerFlag, TunnelChecksum, TunnelType,
@@ -53,7 +53,7 @@ pub const MAX_LOCAL_ADDRESSES: usize = 65_536;
 pub const MAX_INTERFACES: usize = 32;
 
 /// A file longer than this many bytes is refused; the largest useful one is about half of it.
-const MAX_FILE: u64 = 64 << 20;
+pub(crate) const MAX_FILE: u64 = 64 << 20;
 
 /// A value and the line of the file that gave it, for errors found later (an interface that does
 /// not exist, a real server without a route).
@@ -292,33 +292,33 @@ impl Config {
     /// Everything found wrong with it; or that it cannot be read.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let name = path.display().to_string();
-        let whole = |message: String, remedy: &str| ConfigError {
-            file: name.clone(),
-            line: None,
-            message,
-            remedy: remedy.to_owned(),
-        };
         let mut bytes = Vec::new();
         let read =
             File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
         if let Err(error) = read {
             let remedy = "expected a readable file (--config FILE names it)";
-            return Err(whole(format!("cannot be read: {error}"), remedy).into());
+            return Err(whole(&name, format!("cannot be read: {error}"), remedy).into());
         }
+        Self::read(&name, bytes)
+    }
+
+    /// Reads and checks what the file holds, at most 64 MiB; `name` is how messages call it.
+    ///
+    /// # Errors
+    /// Everything found wrong with it.
+    pub fn read(name: &str, bytes: Vec<u8>) -> Result<Self, ConfigErrors> {
         if bytes.len() as u64 > MAX_FILE {
             let remedy = "expected a configuration file of at most 64 MiB";
-            return Err(whole("is too long".to_owned(), remedy).into());
+            return Err(whole(name, "is too long".to_owned(), remedy).into());
         }
         match String::from_utf8(bytes) {
-            Ok(text) => Self::parse(&name, &text),
+            Ok(text) => Self::parse(name, &text),
             Err(error) => {
                 let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
                 let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-                Err(ConfigError {
-                    line: Some(line),
-                    ..whole("is not UTF-8 text".to_owned(), "expected a TOML file in UTF-8")
-                }
-                .into())
+                let message = "is not UTF-8 text".to_owned();
+                let error = whole(name, message, "expected a TOML file in UTF-8");
+                Err(ConfigError { line: Some(line), ..error }.into())
             }
         }
     }
@@ -393,6 +393,11 @@ impl Config {
         });
         metrics.into_iter().collect()
     }
+}
+
+/// A problem of the file as a whole.
+fn whole(name: &str, message: String, remedy: &str) -> ConfigError {
+    ConfigError { file: name.to_owned(), line: None, message, remedy: remedy.to_owned() }
 }
 
 #[cfg(test)]

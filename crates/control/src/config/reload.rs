@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    Config, ConfigError, ConfigErrors, Located, Protocol, ProxyProtocol, RealServerConfig,
-    ServiceConfig, TunnelConfig,
+    Config, ConfigError, ConfigErrors, Located, PolicyConfig, Protocol, ProxyProtocol,
+    RealServerConfig, ServiceConfig, SynproxyConfig, TimeoutsConfig, TunnelConfig,
 };
 
 const RESTART: &str = "restart the daemon to change it, or undo the change";
@@ -24,6 +24,28 @@ pub struct Reload {
     pub services: Vec<Place>,
     /// What it changes, a line each; empty when nothing.
     pub changes: Vec<String>,
+}
+
+/// What one configuration has otherwise than another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Where each service of the new one has been.
+    pub services: Vec<Place>,
+    /// What a reload changes, a line each; empty when nothing.
+    pub changes: Vec<String>,
+    /// What only a new start can change, in the order of the new file; a reload is refused unless
+    /// this is empty.
+    pub restart: Vec<ConfigError>,
+}
+
+impl Difference {
+    /// This, if a reload can bring it about.
+    ///
+    /// # Errors
+    /// Everything that only a new start can change.
+    pub fn at_run_time(self) -> Result<Self, ConfigErrors> {
+        if self.restart.is_empty() { Ok(self) } else { Err(ConfigErrors::sorted(self.restart)) }
+    }
 }
 
 /// Where a service of a new configuration was in the old one.
@@ -60,37 +82,40 @@ impl Config {
         self.check_all()
     }
 
-    /// How `new` can take this configuration's place at run time.
+    /// What `new` has otherwise than this configuration, which is served.
     ///
     /// Services and real servers may differ in everything, and so may `[timeouts]`, `[policy]` and
-    /// `[synproxy]` but for `wscale` and `secret_file`.
+    /// `[synproxy]` but for `wscale` and `secret_file`; the rest needs a new start.
+    pub fn difference(&self, new: &Self) -> Difference {
+        let mut comparison = Comparison { new, restart: Vec::new(), changes: Vec::new() };
+        comparison.of_the_whole(self);
+        comparison.of_the_settings(self);
+        let services = comparison.of_the_services(self);
+        let Comparison { mut restart, changes, .. } = comparison;
+        restart.sort_by_key(|error| error.line);
+        Difference { services, changes, restart }
+    }
+
+    /// How `new` can take this configuration's place at run time.
     ///
     /// # Errors
-    /// Everything else that differs.
+    /// Everything that only a new start can change.
     pub fn reload(&self, new: Self) -> Result<Reload, ConfigErrors> {
-        let mut difference = Difference { new: &new, errors: Vec::new(), changes: Vec::new() };
-        difference.of_the_whole(self);
-        difference.of_the_settings(self);
-        let services = difference.of_the_services(self);
-        let Difference { errors, changes, .. } = difference;
-        if errors.is_empty() {
-            Ok(Reload { config: new, services, changes })
-        } else {
-            Err(ConfigErrors::sorted(errors))
-        }
+        let Difference { services, changes, .. } = self.difference(&new).at_run_time()?;
+        Ok(Reload { config: new, services, changes })
     }
 }
 
-struct Difference<'a> {
+struct Comparison<'a> {
     new: &'a Config,
-    errors: Vec<ConfigError>,
+    restart: Vec<ConfigError>,
     changes: Vec<String>,
 }
 
-impl Difference<'_> {
+impl Comparison<'_> {
     fn refuse(&mut self, line: Option<usize>, message: String) {
         let (file, remedy) = (self.new.file.clone(), RESTART.to_owned());
-        self.errors.push(ConfigError { file, line, message, remedy });
+        self.restart.push(ConfigError { file, line, message, remedy });
     }
 
     /// What only a new start can change.
@@ -136,20 +161,10 @@ impl Difference<'_> {
     }
 
     fn of_the_settings(&mut self, old: &Config) {
-        let new = self.new;
-        let synproxy = super::SynproxyConfig {
-            // The same file on another line is no change.
-            secret_file: old.synproxy.secret_file.clone(),
-            ..new.synproxy.clone()
-        };
-        for (differs, what) in [
-            (old.synproxy != synproxy, "[synproxy]"),
-            (old.timeouts != new.timeouts, "[timeouts]"),
-            (old.policy != new.policy, "[policy]"),
-            (pool_of_ipvs(old) != pool_of_ipvs(new), "[ipvs] local_addresses"),
-        ] {
-            if differs {
-                self.changes.push(format!("{what} has changed"));
+        for (now, before) in settings(self.new).into_iter().zip(settings(old)) {
+            let Setting { section, key, value } = now;
+            if value != before.value {
+                self.changes.push(format!("{section} {key} {value}, was {}", before.value));
             }
         }
     }
@@ -290,8 +305,100 @@ fn name(service: &ServiceConfig) -> String {
     }
 }
 
-fn pool_of_ipvs(config: &Config) -> Option<&str> {
-    config.ipvs.local_addresses.as_ref().map(|name| name.value.as_str())
+/// A key that a reload can change, with its value in words.
+struct Setting {
+    section: &'static str,
+    key: &'static str,
+    value: String,
+}
+
+/// All of them, always in this order.
+fn settings(config: &Config) -> Vec<Setting> {
+    let mut all = Vec::new();
+    let mut add = |section, key, value: &dyn ToString| {
+        all.push(Setting { section, key, value: value.to_string() });
+    };
+    // Taken apart, so that no key can be forgotten here.
+    let SynproxyConfig {
+        init_mss,
+        sack,
+        wscale: _,
+        timestamp,
+        synack_ttl,
+        syn_retry,
+        ack_store,
+        ack_store_bytes,
+        ack_store_total_bytes,
+        conn_reuse,
+        conn_reuse_close,
+        conn_reuse_time_wait,
+        conn_reuse_fin_wait,
+        conn_reuse_close_wait,
+        conn_reuse_last_ack,
+        ack_storm_thresh,
+        secret_file: _,
+    } = &config.synproxy;
+    let synproxy: [(&'static str, &dyn ToString); 15] = [
+        ("init_mss", init_mss),
+        ("sack", sack),
+        ("timestamp", timestamp),
+        ("synack_ttl", synack_ttl),
+        ("syn_retry", syn_retry),
+        ("ack_store", ack_store),
+        ("ack_store_bytes", ack_store_bytes),
+        ("ack_store_total_bytes", ack_store_total_bytes),
+        ("conn_reuse", conn_reuse),
+        ("conn_reuse_close", conn_reuse_close),
+        ("conn_reuse_time_wait", conn_reuse_time_wait),
+        ("conn_reuse_fin_wait", conn_reuse_fin_wait),
+        ("conn_reuse_close_wait", conn_reuse_close_wait),
+        ("conn_reuse_last_ack", conn_reuse_last_ack),
+        ("ack_storm_thresh", ack_storm_thresh),
+    ];
+    synproxy.into_iter().for_each(|(key, value)| add("[synproxy]", key, value));
+    let TimeoutsConfig {
+        established,
+        syn_sent,
+        syn_recv,
+        fin_wait,
+        time_wait,
+        close,
+        close_wait,
+        last_ack,
+        udp,
+    } = &config.timeouts;
+    for (key, value) in [
+        ("established", established),
+        ("syn_sent", syn_sent),
+        ("syn_recv", syn_recv),
+        ("fin_wait", fin_wait),
+        ("time_wait", time_wait),
+        ("close", close),
+        ("close_wait", close_wait),
+        ("last_ack", last_ack),
+        ("udp", udp),
+    ] {
+        add("[timeouts]", key, &value.as_secs());
+    }
+    let PolicyConfig {
+        defence_udp_drop,
+        defence_ip_frag_drop,
+        conn_expire_tcp_rst,
+        expire_nodest_conn,
+        expire_quiescent_template,
+    } = &config.policy;
+    for (key, value) in [
+        ("defence_udp_drop", defence_udp_drop),
+        ("defence_ip_frag_drop", defence_ip_frag_drop),
+        ("conn_expire_tcp_rst", conn_expire_tcp_rst),
+        ("expire_nodest_conn", expire_nodest_conn),
+        ("expire_quiescent_template", expire_quiescent_template),
+    ] {
+        add("[policy]", key, value);
+    }
+    let pool = config.ipvs.local_addresses.as_ref().map_or("none", |name| name.value.as_str());
+    add("[ipvs]", "local_addresses", &pool);
+    all
 }
 
 fn pool(service: &ServiceConfig) -> Option<&str> {
@@ -376,8 +483,8 @@ synproxy = "off"
         ])
         .unwrap();
         let expected = [
-            "[timeouts] has changed",
-            "[policy] has changed",
+            "[timeouts] close 3, was 10",
+            "[policy] defence_udp_drop false, was true",
             "service 10.0.0.254:80: synproxy off",
             "service 10.0.0.254:80: toa on",
             "service 10.0.0.254:80: real server 192.168.7.2:8080 has weight 5",
@@ -421,7 +528,7 @@ synproxy = "off"
         ])
         .unwrap();
         let expected = [
-            "[policy] has changed",
+            "[policy] expire_quiescent_template true, was false",
             "service 10.0.0.254:80: persistent 60 mask 255.255.255.0",
             "service 10.0.0.254:80: real server 192.168.7.2:8080 has upper_threshold 9",
             "service 10.0.0.254:80: real server 192.168.7.2:8080 has lower_threshold 3",
@@ -503,5 +610,71 @@ synproxy = "off"
             assert!(errors.contains(message), "{errors}\nlacks {message}");
             assert!(errors.contains(super::RESTART), "{errors}");
         }
+    }
+
+    /// A difference says all of it, whether or not a reload can bring it about.
+    #[test]
+    fn what_differs_is_said_beside_what_needs_a_new_start() {
+        let text = FILE.replacen("4096", "8192", 1).replacen("weight = 1", "weight = 5", 1);
+        let text = text.replacen("\"eth1\"", "\"eth2\"", 1);
+        let difference = config(FILE).difference(&config(&text));
+        let weight = "service 10.0.0.254:80: real server 192.168.7.2:8080 has weight 5";
+        assert_eq!(difference.changes, [weight]);
+        let restart: Vec<_> = difference.restart.iter().map(|error| &error.message[..]).collect();
+        assert_eq!(restart, ["max_sessions has changed", "interfaces has changed"]);
+        let refused = difference.at_run_time().unwrap_err();
+        assert_eq!(refused.errors().len(), 2);
+        assert_eq!(refused, config(FILE).reload(config(&text)).unwrap_err());
+    }
+
+    /// Every key of the sections that a reload changes is one that it says.
+    #[test]
+    fn a_change_of_any_setting_is_said() {
+        let of = |section: &str, keys: &[(&str, &str)]| {
+            for (key, value) in keys {
+                let section = format!("[{section}]\n{key} = {value}\n[[local");
+                let changes = reload(&[("[[local", &section)]).unwrap().changes;
+                assert_eq!(changes.len(), 1, "{key}");
+                assert!(changes[0].contains(&format!(" {key} {value}, was ")), "{changes:?}");
+            }
+        };
+        of(
+            "synproxy",
+            &[
+                ("init_mss", "1400"),
+                ("sack", "false"),
+                ("timestamp", "false"),
+                ("synack_ttl", "63"),
+                ("syn_retry", "2"),
+                ("ack_store", "15"),
+                ("ack_store_bytes", "20000"),
+                ("ack_store_total_bytes", "1000000"),
+                ("conn_reuse", "false"),
+                ("conn_reuse_close", "false"),
+                ("conn_reuse_time_wait", "false"),
+                ("conn_reuse_fin_wait", "false"),
+                ("conn_reuse_close_wait", "false"),
+                ("conn_reuse_last_ack", "false"),
+                ("ack_storm_thresh", "11"),
+            ],
+        );
+        let timeouts = ["established", "syn_sent", "syn_recv", "fin_wait", "time_wait", "close"];
+        let timeouts = timeouts.into_iter().chain(["close_wait", "last_ack", "udp"]);
+        of("timeouts", &timeouts.map(|key| (key, "77")).collect::<Vec<_>>());
+        of(
+            "policy",
+            &[
+                ("defence_udp_drop", "false"),
+                ("defence_ip_frag_drop", "false"),
+                ("conn_expire_tcp_rst", "false"),
+                ("expire_nodest_conn", "true"),
+                ("expire_quiescent_template", "true"),
+            ],
+        );
+        let pool = "[ipvs]\nsocket = \"/i\"\nlocal_addresses = \"default\"\n[[local";
+        let none = "[ipvs]\nsocket = \"/i\"\n[[local";
+        let [none, pool] = [none, pool].map(|to| config(&FILE.replacen("[[local", to, 1)));
+        let changes = none.reload(pool).unwrap().changes;
+        assert_eq!(changes, ["[ipvs] local_addresses default, was none"]);
     }
 }
