@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use seawall_control::api::Client;
 use seawall_control::config::Protocol;
-use seawall_control::report::{Page, SessionReport};
+use seawall_control::report::{Page, ServiceReport, SessionReport};
 use seawall_lab::daemon::{Daemon, SERVER_PORT};
 use seawall_lab::echo::{Asker, EchoServer};
 use seawall_lab::flood::Passes;
@@ -23,10 +23,11 @@ const SEAWALL: &str = env!("CARGO_BIN_EXE_seawall");
 /// Far more than a loaded machine takes to answer.
 const LIMIT: Duration = Duration::from_secs(5);
 const FORWARDING: [&str; 2] = ["nat", "fullnat"];
-/// Sessions, one-packet scheduling, and a port of the real servers where nobody listens; one more for
-/// each way of forwarding.
+/// Sessions, one-packet scheduling, both with clients that stay with their real server, and a port of the
+/// real servers where nobody listens; one more for each way of forwarding.
 const SESSIONS: u16 = 53;
 const ONE_PACKET: u16 = 63;
+const STAYS: [u16; 2] = [83, 93];
 const NOBODY: u16 = 73;
 const CLOSED_PORT: u16 = 9;
 
@@ -104,6 +105,8 @@ fn config(topology: &Topology, socket: &Path) -> String {
                 (SESSIONS, "protocol = \"udp\"", SERVER_PORT),
                 (SESSIONS, "protocol = \"tcp\"\nsynproxy = \"on\"", SERVER_PORT),
                 (ONE_PACKET, "protocol = \"udp\"\nops = true", SERVER_PORT),
+                (STAYS[0], "protocol = \"udp\"\npersistent = 300", SERVER_PORT),
+                (STAYS[1], "protocol = \"udp\"\npersistent = 300\nops = true", SERVER_PORT),
                 (NOBODY, "protocol = \"udp\"\nudp_timeout = 60", CLOSED_PORT),
             ] {
                 let _ = write!(
@@ -133,6 +136,7 @@ fn datagrams_go_and_come_by_nat_and_fullnat_over_both_versions() {
         for (number, forwarding) in FORWARDING.into_iter().enumerate() {
             flows(&stage, at(vip, SESSIONS, number), forwarding);
             single_datagrams(&stage, at(vip, ONE_PACKET, number));
+            STAYS.into_iter().for_each(|port| stays(&stage, at(vip, port, number)));
             refusals(&stage, at(vip, NOBODY, number));
         }
     }
@@ -180,6 +184,22 @@ fn single_datagrams(stage: &Stage, service: SocketAddr) {
     let names: Vec<_> = (0..6).map(|_| asker.ask(LIMIT).unwrap()).collect();
     assert_ne!(names[0], names[1], "{service}");
     assert!(names.windows(3).all(|three| three[0] == three[2]), "{service}: {names:?}");
+}
+
+/// Whatever port it asks from, and however often, a client has the same real server.
+fn stays(stage: &Stage, service: SocketAddr) {
+    let mut askers = [(); 4].map(|()| stage.asker(service));
+    let name = askers[0].ask(LIMIT).unwrap();
+    for asker in askers.iter_mut().chain([&mut stage.asker(service)]) {
+        for _ in 0..2 {
+            assert_eq!(asker.ask(LIMIT).unwrap(), name, "{service}");
+        }
+    }
+    let services = stage.api().stats().unwrap().services;
+    let own = |it: &&ServiceReport| (it.address, it.protocol) == (service, Protocol::Udp);
+    let report = services.iter().find(own).unwrap();
+    assert_eq!(report.persistent, Some(300), "{service}");
+    assert_eq!(report.totals.persistent_connections, 1, "{service}");
 }
 
 /// The real server's "port unreachable" is the client's ECONNREFUSED.

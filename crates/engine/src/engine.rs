@@ -85,6 +85,8 @@ pub struct Engine<M> {
     pub(crate) next_hops: NextHops,
     pub(crate) wheel: Wheel,
     pub(crate) templates: Templates,
+    /// Templates of UDP services.
+    pub(crate) udp_templates: u32,
     pub(crate) scan: Scan,
     pub(crate) outbox: Outbox,
     requests: VecDeque<Request>,
@@ -180,6 +182,7 @@ impl<M: Memory> Engine<M> {
             next_hops: NextHops::default(),
             wheel: Wheel::new(slots, now),
             templates: Templates::new(templates, index_key, now),
+            udp_templates: 0,
             scan: Scan::new(now, 0),
             outbox: Outbox::default(),
             requests: VecDeque::new(),
@@ -219,11 +222,12 @@ impl<M: Memory> Engine<M> {
         found.map(|service| service.spec.key())
     }
 
-    /// Whether a TCP service takes what is sent to `destination`.
-    fn serves(&self, service: u32, destination: Endpoint) -> bool {
+    /// Whether a service of `transport` takes what is sent to `destination`.
+    pub(crate) fn serves(&self, service: u32, transport: Transport, destination: Endpoint) -> bool {
         let key = self.service_key(service);
         key.is_some_and(|key| {
-            key == ServiceKey::tcp(destination) || key == ServiceKey::any_tcp(destination.address)
+            key == ServiceKey::of(transport, destination)
+                || key == ServiceKey::any(transport, destination.address)
         })
     }
 
@@ -369,7 +373,7 @@ impl<M: Memory> Engine<M> {
             found: self.table.find(Transport::Tcp, &packet.tuple),
         };
         let new = matches!(kind, RecordKind::Accepted | RecordKind::Unproxied);
-        if new && !self.serves(header.service, packet.tuple.destination) {
+        if new && !self.serves(header.service, Transport::Tcp, packet.tuple.destination) {
             // Removed while the record was on its way.
             self.count(Counter::NoDestination);
             if kind == RecordKind::Accepted {

@@ -4,9 +4,9 @@
 //! A new connection of a persistent service follows its client's template, whatever weight and load
 //! the real server has, as long as that is available; without one a real server is scheduled and a
 //! template made for it. Templates are made when the session is: for proxied services after the
-//! client has proved its address, for others by the SYN, and then they end with their last session
-//! until a client of theirs has. If there is no room, the connection is served without, and looks for
-//! it once more when the client has proved its address.
+//! client has proved its address, for others by the SYN or the first datagram. What becomes of those
+//! whose client has not proved it yet [`crate::templates`] says. If there is no room, the connection
+//! is served without, and looks for it once more when the client has proved its address.
 //!
 //! The template of a real server that has been removed or marked down no longer holds, nor, with
 //! `expire_quiescent_template`, that of one of weight 0. Unlike in the kernel, neither does that of a
@@ -14,13 +14,14 @@
 //! there is no other it stays.
 
 use seawall_fastpath::native::Memory;
-use seawall_fastpath::{Endpoint, TcpState};
+use seawall_fastpath::{Endpoint, TcpState, Transport};
 
 use crate::counters::Counter;
 use crate::desired::Persistence;
 use crate::engine::{Engine, Request};
 use crate::next_hops::Sender;
-use crate::templates::{NewTemplate, TemplateKey};
+use crate::templates::{NewTemplate, TemplateKey, Unproven};
+use crate::udp;
 
 /// The real server of a new session, and the template that named it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,24 +86,42 @@ impl<M: Memory> Engine<M> {
     }
 
     fn make_template(&mut self, new: &NewTemplate) -> Option<u32> {
+        let limit = self.table.memory().templates().len() as u32 / udp::SHARE;
+        if self.is_udp(new.key.service) && self.udp_templates >= limit {
+            return None;
+        }
         let made = self.templates.insert(self.table.memory().templates(), new)?;
         self.count_template(new.key.service, new.server, 1);
         Some(made)
     }
 
     fn attach(&mut self, now: u64, index: u32, at: u32) {
-        self.templates.attach(self.table.memory().templates(), at, now);
-        if let Some(session) = self.sessions.get_mut(index as usize) {
-            session.template = Some(at);
+        let records = self.table.memory().templates();
+        let Some(session) = self.sessions.get_mut(index as usize) else { return };
+        if session.one_packet {
+            // What it is for is over already.
+            return self.templates.restart(records, at, now);
         }
+        self.templates.attach(records, at, now);
+        session.template = Some(at);
     }
 
     /// A session no longer belongs to its template.
     pub(crate) fn uncontrol(&mut self, index: u32) {
-        let session = self.sessions.get_mut(index as usize);
-        if let Some(at) = session.and_then(|session| session.template.take()) {
-            self.templates.detach(self.table.memory().templates(), at);
+        let Some(session) = self.sessions.get_mut(index as usize) else { return };
+        let unproven = unproven(session.transport);
+        if let Some(at) = session.template.take() {
+            self.templates.detach(self.table.memory().templates(), at, unproven);
         }
+    }
+
+    /// What no session came back to, after a takeover.
+    pub(crate) fn settle_templates(&mut self) {
+        let services = &self.services;
+        self.templates.settle_unassured(self.table.memory().templates(), |service| {
+            let found = services.get(service as usize);
+            unproven(found.map_or(Transport::Tcp, |found| found.spec.transport))
+        });
     }
 
     /// A session's client has proved its address by what it has said since. If there was no room for
@@ -142,6 +161,7 @@ impl<M: Memory> Engine<M> {
                 live += 1;
                 if let Some(found) = self.services.get_mut(record.service.load() as usize) {
                     found.count_template(record.server.load(), 1);
+                    self.udp_templates += u32::from(found.spec.transport == Transport::Udp);
                 }
             }
         }
@@ -160,8 +180,10 @@ impl<M: Memory> Engine<M> {
         let Some((at, of)) = self.template(&key) else { return };
         let Some(session) = self.sessions.get_mut(index as usize) else { return };
         if of == server {
-            session.template = Some(at);
-            self.templates.control(at);
+            if !session.one_packet {
+                session.template = Some(at);
+                self.templates.control(at);
+            }
             if established {
                 self.templates.assure(self.table.memory().templates(), at);
             }
@@ -192,10 +214,27 @@ impl<M: Memory> Engine<M> {
         Some((persistence, TemplateKey { service, client }))
     }
 
+    fn is_udp(&self, service: u32) -> bool {
+        let found = self.services.get(service as usize);
+        found.is_some_and(|found| found.spec.transport == Transport::Udp)
+    }
+
     fn count_template(&mut self, service: u32, server: u32, change: i32) {
+        if self.is_udp(service) {
+            self.udp_templates = self.udp_templates.saturating_add_signed(change);
+        }
         if let Some(found) = self.services.get_mut(service as usize) {
             found.count_template(server, change);
             self.load_changed(service);
         }
+    }
+}
+
+/// What becomes of a template that nobody has proved an address for after its last session: over TCP
+/// who is there proves it in the first.
+const fn unproven(transport: Transport) -> Unproven {
+    match transport {
+        Transport::Tcp => Unproven::Ends,
+        Transport::Udp => Unproven::Stays,
     }
 }

@@ -4,12 +4,16 @@
 //! The templates themselves lie in [`Memory::templates`](seawall_fastpath::native::Memory), as
 //! sessions lie in slots; what is here leads to them. There are as many as that array has room for,
 //! and those that no client has proved an address for (services without the proxy) may take a
-//! quarter of it, and end with their last session (SPEC B6). The index is keyed, so that nobody can aim at one of its chains.
+//! quarter of it (SPEC B6). Over TCP these end with their last session, for who is there proves it in
+//! its first. Over UDP, where by DR and TUNNEL nobody ever does, they last as long as any other, but
+//! while more than half of that quarter is taken they end after [`PRESSED_MS`] without a new session.
+//! The index is keyed, so that nobody can aim at one of its chains.
 
 use seawall_fastpath::Addr;
 use seawall_fastpath::layout::Template;
 use seawall_fastpath::siphash::{self, Key};
 
+use crate::udp::PRESSED_MS;
 use crate::wheel::Wheel;
 
 const NONE: u32 = u32::MAX;
@@ -36,6 +40,15 @@ pub(crate) struct NewTemplate {
     pub(crate) timeout: u32,
     /// Its client has proved its address.
     pub(crate) assured: bool,
+}
+
+/// What becomes of a template that no client has proved an address for, once it controls no session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unproven {
+    /// It ends.
+    Ends,
+    /// It stays until its time is up, or until there are many of its kind.
+    Stays,
 }
 
 /// The way to the templates.
@@ -90,8 +103,7 @@ impl Templates {
 
     /// Makes a template, if there is room. Its timer runs when [`Templates::restart`] is called.
     pub(crate) fn insert(&mut self, records: &[Template], new: &NewTemplate) -> Option<u32> {
-        let share = (records.len() as u32 / SHARE).max(1);
-        if !new.assured && self.unassured >= share {
+        if !new.assured && self.unassured >= share(records) {
             return None;
         }
         let at = self.free.pop()?;
@@ -154,17 +166,36 @@ impl Templates {
         orphans
     }
 
-    /// Ends those that no client has proved an address for and that control no session: what came of
-    /// theirs is over.
-    pub(crate) fn end_unassured(&mut self, records: &[Template]) {
+    /// Those that no client has proved an address for and that control no session go the way of their
+    /// service.
+    pub(crate) fn settle_unassured(
+        &mut self,
+        records: &[Template],
+        unproven: impl Fn(u32) -> Unproven,
+    ) {
         for (at, record) in (0..self.next.len() as u32).zip(records) {
-            let of_nobody = self.controlled.get(at as usize) == Some(&0);
-            let both = Template::LIVE | Template::ASSURED;
-            if of_nobody && record.flags.load() & both == Template::LIVE {
-                record.deadline.store(0);
-                self.wheel.arm(at, 0);
+            if record.flags.load() & Template::LIVE != 0 && self.is_of_nobody(record, at) {
+                self.leave(record, at, unproven(record.service.load()));
             }
         }
+    }
+
+    /// Whether it controls no session and no client has proved its address.
+    fn is_of_nobody(&self, record: &Template, at: u32) -> bool {
+        self.controlled.get(at as usize) == Some(&0) && record.flags.load() & Template::ASSURED == 0
+    }
+
+    /// A template of nobody is left to its fate: its timer looks at it at once.
+    fn leave(&mut self, record: &Template, at: u32, unproven: Unproven) {
+        if unproven == Unproven::Ends {
+            record.deadline.store(0);
+        }
+        self.wheel.arm(at, 0);
+    }
+
+    /// Whether more than half of the share is taken of those that no client has proved an address for.
+    pub(crate) fn are_pressed(&self, records: &[Template]) -> bool {
+        self.unassured > share(records) / 2
     }
 
     /// A session that it has made goes on, and its time as before.
@@ -202,15 +233,14 @@ impl Templates {
         self.restart(records, at, now);
     }
 
-    /// A session of its has ended. If it was the last, and no client has proved its address, its time
-    /// is up.
-    pub(crate) fn detach(&mut self, records: &[Template], at: u32) {
+    /// A session of its has ended; `unproven` is what becomes of it if that was the last, and no client
+    /// has proved its address.
+    pub(crate) fn detach(&mut self, records: &[Template], at: u32, unproven: Unproven) {
         let Some(controlled) = self.controlled.get_mut(at as usize) else { return };
         *controlled = controlled.saturating_sub(1);
-        let Some(record) = records.get(at as usize).filter(|_| *controlled == 0) else { return };
-        if record.flags.load() & Template::ASSURED == 0 {
-            record.deadline.store(0);
-            self.wheel.arm(at, 0);
+        let Some(record) = records.get(at as usize) else { return };
+        if self.is_of_nobody(record, at) {
+            self.leave(record, at, unproven);
         }
     }
 
@@ -224,11 +254,23 @@ impl Templates {
         }
     }
 
-    fn restart(&mut self, records: &[Template], at: u32, now: u64) {
+    /// Its time begins anew: something has gone by it that it need not control, or does already.
+    pub(crate) fn restart(&mut self, records: &[Template], at: u32, now: u64) {
         let Some(record) = records.get(at as usize) else { return };
-        let deadline = now + u64::from(record.timeout.load());
-        record.deadline.store(deadline);
-        self.wheel.arm(at, deadline);
+        record.deadline.store(now + u64::from(record.timeout.load()));
+        self.arm(record, at, now);
+    }
+
+    fn arm(&mut self, record: &Template, at: u32, now: u64) {
+        let look = if self.is_of_nobody(record, at) { now + PRESSED_MS } else { u64::MAX };
+        self.wheel.arm(at, record.deadline.load().min(look));
+    }
+
+    /// Whether it has to make room for others: many of its kind are there, and it has not been used for
+    /// a while.
+    fn gives_way(&self, records: &[Template], record: &Template, at: u32, now: u64) -> bool {
+        let used = record.deadline.load().saturating_sub(record.timeout.load().into());
+        self.is_of_nobody(record, at) && self.are_pressed(records) && used + PRESSED_MS <= now
     }
 
     /// Ends a template whose time is up and that controls no session, until there is none; gives its
@@ -236,10 +278,9 @@ impl Templates {
     pub(crate) fn pop_expired(&mut self, records: &[Template], now: u64) -> Option<(u32, u32)> {
         while let Some(at) = self.wheel.pop_due(now) {
             let Some(record) = records.get(at as usize) else { continue };
-            let deadline = record.deadline.load();
-            if deadline > now {
-                // Further away than the wheel reaches.
-                self.wheel.arm(at, deadline);
+            if record.deadline.load() > now && !self.gives_way(records, record, at, now) {
+                // Further away than the wheel reaches, or only to be looked at.
+                self.arm(record, at, now);
             } else if self.controlled[at as usize] > 0 {
                 record.timeout.store(EXPIRE_LATER_MS);
                 self.restart(records, at, now);
@@ -258,6 +299,11 @@ impl Templates {
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         self.wheel.next_deadline()
     }
+}
+
+/// How many may be of clients that have proved nothing.
+fn share(records: &[Template]) -> u32 {
+    (records.len() as u32 / SHARE).max(1)
 }
 
 #[cfg(test)]
@@ -285,7 +331,7 @@ mod tests {
         for client in 0..100 {
             let at = templates.insert(&records, &template(client, true)).expect("room");
             templates.attach(&records, at, 0);
-            templates.detach(&records, at);
+            templates.detach(&records, at, Unproven::Ends);
         }
         assert_eq!(templates.insert(&records, &template(100, true)), None);
         for client in 0..100 {
@@ -313,9 +359,9 @@ mod tests {
         templates.attach(&records, at, 0);
         templates.attach(&records, at, 5_000);
         assert_eq!(templates.pop_expired(&records, 15_016), None);
-        templates.detach(&records, at);
+        templates.detach(&records, at, Unproven::Ends);
         assert_eq!(templates.pop_expired(&records, 15_016 + 60_016), None, "one is left");
-        templates.detach(&records, at);
+        templates.detach(&records, at, Unproven::Ends);
         let last = 15_016 + 2 * 60_016 + 16;
         assert_eq!(templates.pop_expired(&records, last - 200), None);
         assert!(templates.find(&records, &key(1)).is_some());
@@ -329,7 +375,7 @@ mod tests {
         let new = NewTemplate { timeout: 2_000_000, ..template(1, true) };
         let at = templates.insert(&records, &new).expect("room");
         templates.attach(&records, at, 0);
-        templates.detach(&records, at);
+        templates.detach(&records, at, Unproven::Ends);
         assert_eq!(templates.pop_expired(&records, 1_999_000), None);
         assert_eq!(templates.pop_expired(&records, 2_001_000), Some((3, 1)));
     }
@@ -350,8 +396,40 @@ mod tests {
         assert!(insert(&mut templates, 3, false).is_some());
         assert_eq!(insert(&mut templates, 4, false), None);
         templates.attach(&records, second, 0);
-        templates.detach(&records, second);
+        templates.detach(&records, second, Unproven::Ends);
         assert_eq!(templates.pop_expired(&records, 32), Some((3, 1)), "with its last session");
         assert!(insert(&mut templates, 4, false).is_some());
+    }
+
+    /// Where nobody ever proves anything, the time that is configured holds until a flood comes.
+    #[test]
+    fn the_unproven_of_udp_stay_unless_they_are_many() {
+        let (mut templates, records) = world(40);
+        let leave = |templates: &mut Templates, client, now| {
+            let new = NewTemplate { timeout: 100_000, ..template(client, false) };
+            let at = templates.insert(&records, &new).expect("room");
+            templates.attach(&records, at, now);
+            templates.detach(&records, at, Unproven::Stays);
+        };
+        let gone = |templates: &mut Templates, now| {
+            std::iter::from_fn(|| templates.pop_expired(&records, now)).count()
+        };
+        for client in 0..5 {
+            leave(&mut templates, client, 0);
+        }
+        assert_eq!(gone(&mut templates, 6_000), 0, "half of the share may stay");
+        for client in 5..10 {
+            leave(&mut templates, client, 6_000);
+        }
+        assert_eq!(templates.insert(&records, &template(10, false)), None);
+        assert_eq!(gone(&mut templates, 6_100), 0);
+        let kept = templates.find(&records, &key(2)).expect("there");
+        templates.restart(&records, kept, 7_000);
+        assert_eq!(gone(&mut templates, 11_050), 4, "those that nobody has used for 5 s");
+        assert_eq!(gone(&mut templates, 11_200), 1, "and no more than are too many");
+        assert_eq!(gone(&mut templates, 90_000), 0);
+        assert!(templates.find(&records, &key(2)).is_some());
+        assert_eq!(gone(&mut templates, 107_100), 5, "by their own time");
+        assert_eq!((templates.unassured, templates.next_deadline()), (0, None));
     }
 }

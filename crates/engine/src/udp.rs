@@ -19,6 +19,13 @@
 //! By DR and TUNNEL no answer is ever seen, so nothing confirms a session: those are within the share of
 //! the unconfirmed all their life.
 //!
+//! # Persistence
+//!
+//! As over TCP ([`crate::persistence`]). The template of a client that has not been confirmed takes from
+//! the quarter of those who have proved nothing ([`crate::templates`]); since who guesses may be
+//! confirmed, all templates of UDP services together have at most one in [`SHARE`] too. While the
+//! quarter is more than half taken, an unconfirmed session with a template ends early as well.
+//!
 //! # One-packet scheduling
 //!
 //! Each datagram to a service with it goes to the engine and is scheduled by itself, so at most as
@@ -29,12 +36,16 @@
 //! last datagram, counts towards the shares above, and not among the connections that schedulers
 //! see. So it works by NAT and by FULLNAT. By DR and TUNNEL no packet leads to it; it is what the
 //! datagrams go by.
+//!
+//! With persistence each datagram goes to the real server of its client's template and begins the
+//! template's time anew, as each is a connection of its own in IPVS, which has ended before the next
+//! one comes: such a slot never keeps a template.
 
 use seawall_fastpath::datagram::{self, Datagram};
-use seawall_fastpath::layout::{Ends, NO_SCALE, RecordHeader, Scales, ServiceKey, Word, flag};
+use seawall_fastpath::layout::{Ends, NO_SCALE, RecordHeader, Scales, Word, flag};
 use seawall_fastpath::native::Memory;
 use seawall_fastpath::one_way::{self, Way};
-use seawall_fastpath::{Direction, Endpoint, Reason, TcpState, Transport};
+use seawall_fastpath::{Direction, Endpoint, Reason, TcpState, Transport, Tuple};
 use seawall_wire::SeqNumber;
 
 use crate::counters::Counter;
@@ -47,17 +58,24 @@ use crate::table::Found;
 use crate::unproxied;
 
 /// Of the sessions, one in this many may be of UDP.
-const SHARE: u32 = 2;
+pub(crate) const SHARE: u32 = 2;
 /// Of the sessions, one in this many may be of UDP and unconfirmed.
 const UNCONFIRMED_SHARE: u32 = 4;
-/// How long an unconfirmed session may be idle while many are, in milliseconds.
-const PRESSED_MS: u64 = 5_000;
+/// How long an unconfirmed session, or a template of none, may be idle while many are, in milliseconds.
+pub(crate) const PRESSED_MS: u64 = 5_000;
 /// How long the way of an answer is kept, in milliseconds: as Linux's connection tracking keeps a
 /// flow without answer (`nf_conntrack_udp_timeout`).
 pub(crate) const ANSWER_MS: u64 = 30_000;
 
-/// Whose answers a slot is for: service, real server and client.
-pub(crate) type AnswerKey = (u32, u32, Endpoint);
+/// Whose answers a slot is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct AnswerKey {
+    pub(crate) service: u32,
+    pub(crate) server: u32,
+    pub(crate) client: Endpoint,
+    /// That the client has asked, of a service that takes them all.
+    pub(crate) port: u16,
+}
 
 /// A datagram that came up the ring.
 struct Arrived<'a> {
@@ -75,7 +93,7 @@ impl<M: Memory> Engine<M> {
             .and_then(|mut buffer| datagram::parse(&mut buffer, frame.len()));
         let Some(datagram) = parsed else { return self.count(Counter::RecordInvalid) };
         let tuple = datagram.tuple;
-        if self.service_key(header.service) != Some(ServiceKey::udp(tuple.destination)) {
+        if !self.serves(header.service, Transport::Udp, tuple.destination) {
             // Removed while the record was on its way.
             return self.count(Counter::NoDestination);
         }
@@ -97,9 +115,11 @@ impl<M: Memory> Engine<M> {
         if !one_packet && !self.has_room_for_udp() {
             return Err(Counter::ExceededUdp);
         }
-        let client = arrived.datagram.tuple.source;
-        let server = self.schedule(now, service, client, None).ok_or(Counter::NoDestination)?;
-        let known = self.answers.get(&(service, server, client)).copied();
+        let Tuple { source: client, destination: vip } = arrived.datagram.tuple;
+        let choice = self.choose(now, service, client, None).ok_or(Counter::NoDestination)?;
+        let server = choice.server;
+        let key = AnswerKey { service, server, client, port: vip.port };
+        let known = self.answers.get(&key).copied();
         let index = match known.filter(|_| one_packet) {
             Some(index) => {
                 // Another connection to IPVS.
@@ -109,6 +129,9 @@ impl<M: Memory> Engine<M> {
             None if self.has_room_for_udp() => self.open_udp(now, arrived, server, one_packet)?,
             None => return Err(Counter::ExceededUdp),
         };
+        let unproven = self.is_unconfirmed_udp(index);
+        let sender = if unproven { Sender::Unproven } else { Sender::Proven };
+        self.control(now, index, choice, sender);
         self.pass_datagram_on(now, Found { index, direction: Direction::Inbound }, arrived.frame);
         Ok(())
     }
@@ -121,11 +144,10 @@ impl<M: Memory> Engine<M> {
         one_packet: bool,
     ) -> Result<u32, Counter> {
         let service = arrived.service;
-        let spec = self.server(service, server).ok_or(Counter::NoDestination)?;
+        let Tuple { source: client, destination: vip } = arrived.datagram.tuple;
+        let spec = self.server(service, server).ok_or(Counter::NoDestination)?.for_vip(vip);
         self.has_room_for(&spec)?;
-        let client = arrived.datagram.tuple.source;
         let local = self.local_end_udp(now, service, &spec, client)?;
-        let vip = arrived.datagram.tuple.destination;
         let ends = Ends { client, vip, local, real: spec.address };
         let hops = self.table.memory().next_hops();
         let link = arrived.datagram.network.link;
@@ -156,7 +178,7 @@ impl<M: Memory> Engine<M> {
             self.unconfirmed_udp += 1;
         }
         if one_packet {
-            self.answers.insert((service, server, client), index);
+            self.answers.insert(AnswerKey { service, server, client, port: vip.port }, index);
         }
         self.wheel.arm(index, now + self.timeout(index, TcpState::SynRecv).min(PRESSED_MS));
         Ok(index)
@@ -169,15 +191,17 @@ impl<M: Memory> Engine<M> {
         self.udp < sessions / SHARE && self.unconfirmed_udp < sessions / UNCONFIRMED_SHARE
     }
 
-    /// When a session ends early because too many are unconfirmed, of all or of those that can have a
-    /// port towards its real server; `u64::MAX` if it does not.
+    /// When a session ends early because too many are unconfirmed, of all, of those with a template or of
+    /// those that can have a port towards its real server; `u64::MAX` if it does not.
     pub(crate) fn pressed_deadline(&self, index: u32) -> u64 {
         let Some(slot) = self.table.slot(index).filter(|_| self.is_unconfirmed_udp(index)) else {
             return u64::MAX;
         };
         let many = self.unconfirmed_udp > self.sessions.len() as u32 / UNCONFIRMED_SHARE / 2;
+        let templates = self.templates.are_pressed(self.table.memory().templates());
+        let has_one = self.sessions.get(index as usize).is_some_and(|it| it.template.is_some());
         let is_short = |pool: &Ports| pool.is_short(Transport::Udp, slot.ends().real);
-        if many || self.pools.iter().any(is_short) {
+        if many || templates && has_one || self.pools.iter().any(is_short) {
             slot.last_seen() + PRESSED_MS
         } else {
             u64::MAX
@@ -204,7 +228,9 @@ impl<M: Memory> Engine<M> {
         if session.one_packet
             && let Some(slot) = self.table.slot(index)
         {
-            self.answers.remove(&(session.service, session.server, slot.ends().client));
+            let (service, server, ends) = (session.service, session.server, slot.ends());
+            let key = AnswerKey { service, server, client: ends.client, port: ends.vip.port };
+            self.answers.remove(&key);
         }
     }
 

@@ -136,6 +136,13 @@ pub(crate) fn decide<V: Family, F: Frame, T: Tables>(
     let hash = tuple.hash(Transport::Udp, settings.index_key.get());
     let mut owner = Owner::new(find(tables, settings, Transport::Udp, tuple, hash));
     owner.set_service(service);
+    if !owner.is_service
+        && settings.switches.load() & switch::ANY_PORT != 0
+        && (!owner.is_session() || matches!(owner.direction, Direction::Inbound))
+    {
+        let key = ServiceKey::any(Transport::Udp, tuple.destination.address);
+        owner.set_service(tables.service(&key));
+    }
     if !owner.is_service && !owner.is_session() {
         return decide_unowned(tuple.destination, settings, tables);
     }

@@ -134,7 +134,8 @@ fn decide_tcp<V: Family, F: Frame, T: Tables>(
         && settings.switches.load() & switch::ANY_PORT != 0
         && (!owner.is_session() || owner.direction == Direction::Inbound)
     {
-        owner.set_service(tables.service(&ServiceKey::any_tcp(packet.tuple.destination.address)));
+        let key = ServiceKey::any(Transport::Tcp, packet.tuple.destination.address);
+        owner.set_service(tables.service(&key));
     }
     if !owner.is_service && !owner.is_session() {
         return decide_stray(packet.tuple.destination, tables);

@@ -177,11 +177,6 @@ fn errors_of_services_and_pools() {
         ),
         (
             "\"tcp\"",
-            "\"udp\"\npersistent = 9",
-            "5: service 10.0.0.1:80/udp has persistent; expected it on \"tcp\" only",
-        ),
-        (
-            "\"tcp\"",
             "\"tcp\"\nnetmask = 24",
             "8: [[service]] netmask has no effect; expected \"persistent\" too",
         ),

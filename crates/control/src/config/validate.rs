@@ -384,10 +384,6 @@ fn protocol(service: &ServiceConfig, problems: &mut Problems<'_>) {
                 let remedy = "expected synproxy = \"off\": UDP has no handshake to stand in for";
                 refuse(*line, "synproxy", remedy);
             }
-            if service.persistent.is_some() {
-                let remedy = "expected it on \"tcp\" only: this version keeps no templates for UDP";
-                refuse(*line, "persistent", remedy);
-            }
             if service.defer {
                 let remedy = "expected it on \"tcp\" only: UDP has no handshake to wait after";
                 refuse(*line, "defer", remedy);

@@ -114,7 +114,7 @@ impl Frames {
             0..3 => ("a client's datagram", Side::Outside, session.client_segment()),
             3..6 => ("a real server's datagram", Side::Inside, session.real_server_segment()),
             6 => {
-                let to = self.random.pick(&[DATAGRAMS, DATAGRAMS, DATAGRAMS_UNUSABLE]);
+                let to = self.random.pick(&[DATAGRAMS, DATAGRAMS, DATAGRAMS_UNUSABLE, ANY_PORT]);
                 ("a datagram to a service", Side::Outside, from_client(to))
             }
             _ => {

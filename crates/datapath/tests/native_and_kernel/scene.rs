@@ -109,6 +109,7 @@ pub(crate) fn build(random: &mut Random, interfaces: Interfaces) -> (World, Vec<
     world.add_service(OVERLOADED[0], ServiceEntry::SYNPROXY | ServiceEntry::OVERLOADED);
     world.add_service(OVERLOADED[1], ServiceEntry::OVERLOADED);
     world.add_service((VIP, 0), proxied);
+    world.add_udp_service((VIP, 0), ServiceEntry::USABLE);
 
     let mut sessions = Vec::new();
     for number in 0..IN_BUCKETS {

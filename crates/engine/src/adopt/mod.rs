@@ -94,7 +94,7 @@ impl<M: Memory> Engine<M> {
             self.control_again(index);
             self.start_timer(now, index);
         }
-        self.templates.end_unassured(self.table.memory().templates());
+        self.settle_templates();
         self.check_loads();
         self.begin_estimates();
     }

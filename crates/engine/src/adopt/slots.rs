@@ -11,6 +11,7 @@ use crate::accounts::totals_of;
 use crate::change::change_flag;
 use crate::counters::Counter;
 use crate::engine::{Engine, Session};
+use crate::udp::AnswerKey;
 
 /// How far a slot's time may be ahead of the clock that was read before, in milliseconds.
 const CLOCK_SLACK_MS: u64 = 60_000;
@@ -90,10 +91,11 @@ impl<M: Memory> Engine<M> {
             returns.spec.next_hop = next_hop;
         }
         // The answer to a datagram that was scheduled by itself has only the way back.
-        let (inbound, client) = (slot.ends().inbound(), slot.ends().client);
-        let one_packet = self.table.locate(&inbound, index, Direction::Inbound).is_none();
+        let ends = slot.ends();
+        let one_packet = self.table.locate(&ends.inbound(), index, Direction::Inbound).is_none();
         if one_packet {
-            self.answers.insert((service, server, client), index);
+            let key = AnswerKey { service, server, client: ends.client, port: ends.vip.port };
+            self.answers.insert(key, index);
         }
         if let Some(session) = self.sessions.get_mut(index as usize) {
             *session = Session {

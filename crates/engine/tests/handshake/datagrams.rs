@@ -39,16 +39,16 @@ in_each_family! {
 
 const PORT: u16 = 40_000;
 /// More than a tick of the engine's timers.
-const TICK: u64 = 20;
+pub(crate) const TICK: u64 = 20;
 
 /// A balancer of UDP, and who talks through it.
-struct Talk {
-    balancer: Balancer,
-    setup: Setup,
+pub(crate) struct Talk {
+    pub(crate) balancer: Balancer,
+    pub(crate) setup: Setup,
 }
 
 impl Talk {
-    fn new(setup: Setup) -> Self {
+    pub(crate) fn new(setup: Setup) -> Self {
         let setup = Setup { transport: Transport::Udp, synproxy: false, ..setup };
         Self { balancer: Balancer::new(&setup), setup }
     }
@@ -74,25 +74,30 @@ impl Talk {
         }
     }
 
-    fn client(&self, number: u32) -> (Ip, u16) {
+    pub(crate) fn client(&self, number: u32) -> (Ip, u16) {
         (self.setup.family.client() + number / 60_000, PORT + (number % 60_000) as u16)
     }
 
     /// The frame of a client's datagram to a service.
-    fn question(&self, client: (Ip, u16), service: u16) -> Vec<u8> {
+    pub(crate) fn question(&self, client: (Ip, u16), service: u16) -> Vec<u8> {
         let (vip, first_port) = self.setup.family.vip();
         self.says(client, (vip, first_port + service)).datagram()
     }
 
     /// XDP gets a client's datagram; what it or the engine sends.
-    fn ask(&mut self, client: (Ip, u16)) -> Option<Datagram> {
-        let frame = self.question(client, 0);
+    pub(crate) fn ask(&mut self, client: (Ip, u16)) -> Option<Datagram> {
+        one(self.ask_for(client, 0))
+    }
+
+    /// The same of the service, or the port of one, of that number; as frames.
+    pub(crate) fn ask_for(&mut self, client: (Ip, u16), service: u16) -> Vec<Framed> {
+        let frame = self.question(client, service);
         let sent = self.balancer.receive(OUTSIDE, &frame);
-        one(sent.into_iter().chain(self.balancer.round()))
+        sent.into_iter().chain(self.balancer.round()).collect()
     }
 
     /// The real server answers what it got; what the client gets.
-    fn answer(&mut self, question: &Datagram) -> Option<Datagram> {
+    pub(crate) fn answer(&mut self, question: &Datagram) -> Option<Datagram> {
         let inside = self.setup.inside();
         let answer = Segment {
             destination_mac: interface_mac(inside),
@@ -104,14 +109,14 @@ impl Talk {
 
     /// A question, its answer, and another question.
     #[track_caller]
-    fn converse(&mut self, client: (Ip, u16)) -> Datagram {
+    pub(crate) fn converse(&mut self, client: (Ip, u16)) -> Datagram {
         let question = self.ask(client).expect("sent on");
         self.answer(&question).expect("sent back");
         assert_eq!(self.ask(client).as_ref(), Some(&question));
         question
     }
 
-    fn pass(&mut self, milliseconds: u64) {
+    pub(crate) fn pass(&mut self, milliseconds: u64) {
         let end = self.balancer.now() + milliseconds;
         while self.balancer.now() < end {
             let next = self.balancer.next_round().clamp(self.balancer.now() + 1, end);
@@ -120,31 +125,31 @@ impl Talk {
         }
     }
 
-    fn count(&self, counter: Counter) -> u64 {
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
         self.balancer.engine.counter(counter)
     }
 
-    fn sessions(&self) -> usize {
+    pub(crate) fn sessions(&self) -> usize {
         self.balancer.engine.session_count()
     }
 
-    fn service(&self) -> ServiceReport {
+    pub(crate) fn service(&self) -> ServiceReport {
         self.balancer.engine.services().swap_remove(0)
     }
 }
 
 /// What a datagram says, and to whom.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Datagram {
-    destination_mac: [u8; 6],
-    source: (Ip, u16),
-    destination: (Ip, u16),
+pub(crate) struct Datagram {
+    pub(crate) destination_mac: [u8; 6],
+    pub(crate) source: (Ip, u16),
+    pub(crate) destination: (Ip, u16),
     payload: Vec<u8>,
 }
 
 impl Datagram {
     /// Reads a frame, insisting on right lengths and checksums.
-    fn read(frame: &[u8]) -> Self {
+    pub(crate) fn read(frame: &[u8]) -> Self {
         assert!(checksums_hold(frame), "checksums: {frame:02x?}");
         let udp = tcp_at(frame);
         let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);

@@ -4,6 +4,7 @@
 mod adopt;
 mod change;
 mod datagrams;
+mod datagrams_persist;
 mod early;
 mod health;
 mod limits;

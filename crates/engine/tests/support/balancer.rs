@@ -310,7 +310,8 @@ impl Balancer {
     /// Takes the service of port 0 from XDP.
     pub(crate) fn forget_any_port(&mut self) {
         let vip = self.setup.family.vip().0.into();
-        self.tables.services.borrow_mut().remove(&ServiceKey::any_tcp(vip));
+        let key = ServiceKey::any(self.setup.transport, vip);
+        self.tables.services.borrow_mut().remove(&key);
     }
 
     pub(crate) const fn now(&self) -> u64 {

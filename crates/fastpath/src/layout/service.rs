@@ -49,12 +49,12 @@ impl ServiceKey {
         Self { address: endpoint.address, port: endpoint.port, protocol, spare: 0 }
     }
 
-    /// The TCP service at `address` that takes all ports which have none of their own (IPVS: port
-    /// 0).
+    /// The service of `transport` at `address` that takes all ports which have none of their own (IPVS:
+    /// port 0).
     #[inline(always)]
     #[must_use]
-    pub const fn any_tcp(address: Addr) -> Self {
-        Self::tcp(Endpoint { address, port: 0 })
+    pub const fn any(transport: Transport, address: Addr) -> Self {
+        Self::of(transport, Endpoint { address, port: 0 })
     }
 }
 

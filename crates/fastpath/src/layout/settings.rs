@@ -22,7 +22,7 @@ pub mod switch {
     pub const UDP_DROP: u32 = 1 << 2;
     /// Drop IP fragments to a VIP (LVS `defence_frag_drop`).
     pub const FRAGMENT_DROP: u32 = 1 << 3;
-    /// Some service takes all ports of its address; see [`super::super::ServiceKey::any_tcp`].
+    /// Some service takes all ports of its address; see [`super::super::ServiceKey::any`].
     pub const ANY_PORT: u32 = 1 << 4;
 
     /// The bit that lets a session in `state` be reused (LVS `synproxy_conn_reuse_*`).
