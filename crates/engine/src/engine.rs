@@ -453,6 +453,11 @@ impl<M: Memory> Engine<M> {
     /// sides of a session whose real server has heard who its client is, may go on past the engine.
     /// Before, their next segments would overtake it, and the other side would take what comes late
     /// for a segment that was lost.
+    ///
+    /// What waits in the ring by then is overtaken all the same, by what comes after: it is sent once,
+    /// when its record is taken, and its receiver puts it in order as it does what a network delays. The
+    /// state and what is acknowledged only move on, so it takes neither back, and by then the real server
+    /// has been told whatever it had to be. What both count at that moment may count as one packet.
     pub fn frames_sent(&mut self) {
         for (session, generation, flag) in self.opening.drain(..) {
             if let Some(slot) = self.table.slot(session) {

@@ -1,6 +1,8 @@
 //! What a client sends before its real server has answered (SPEC A8, A11).
 
 use seawall_engine::{Counter, StoreLimits};
+use seawall_fastpath::TcpState;
+use seawall_fastpath::native::Memory;
 
 use crate::support::balancer::Setup;
 use crate::support::family::{Family, in_each_family};
@@ -11,6 +13,7 @@ in_each_family! {
     a_request_in_pieces_arrives_in_order_and_once,
     segments_on_the_heels_of_the_accepted_ack_are_kept,
     what_follows_early_data_does_not_overtake_it,
+    what_is_overtaken_in_the_ring_arrives_once_and_takes_nothing_back,
     a_client_that_resets_takes_everything_with_it,
     the_store_has_three_limits,
     sessions_share_the_store_and_give_back,
@@ -91,6 +94,43 @@ fn what_follows_early_data_does_not_overtake_it(family: Family) {
     stage.client(&data(&first, 6, b"ghi"));
     assert_eq!(payloads(&stage.to_servers), b"abcdefghi");
     assert!(!stage.balancer.has_records(), "the last one needed no engine");
+}
+
+/// What came up the ring while early data was being sent is itself overtaken by what comes after: late,
+/// as on a network that reorders, but never lost, doubled, or the cause of a step back.
+fn what_is_overtaken_in_the_ring_arrives_once_and_takes_nothing_back(family: Family) {
+    for end in [FIN | ACK, RST | ACK] {
+        let mut stage = Stage::new(&Setup::of(family));
+        let (first, syn) = stage.open(CLIENT_PORT, all_options());
+        stage.client(&data(&first, 0, b"abc"));
+        stage.round();
+        stage.server(&syn_ack(&syn, all_options()));
+        let early = stage.balancer.work();
+        stage.client(&data(&first, 3, b"def"));
+        stage.take(early);
+        stage.balancer.engine.frames_sent();
+        stage.client(&data(&first, 6, b"ghi"));
+        let acks = Segment { ack: first.ack.wrapping_add(9), ..data(&first, 9, b"jkl") };
+        stage.client(&acks);
+        stage.client(&Segment { flags: end, ack: acks.ack, ..data(&first, 12, b"") });
+        assert_eq!(payloads(&stage.to_servers), b"abcghijkl");
+        let now = |stage: &Stage| {
+            let (index, report) =
+                stage.balancer.engine.sessions(stage.balancer.now(), 0, 2).remove(0);
+            let slot = &stage.balancer.memory.slots()[index as usize];
+            (report.state, slot.inbound.ack.load())
+        };
+        let before = now(&stage);
+        assert!(!matches!(before.0, TcpState::SynSent | TcpState::Established));
+        stage.to_servers.clear();
+        stage.round();
+        assert_eq!(payloads(&stage.to_servers), b"def", "once");
+        assert_eq!(now(&stage), before);
+        stage.round();
+        assert_eq!((stage.to_servers.len(), stage.to_client.len()), (1, 0));
+        stage.pass(200_000);
+        stage.balancer.assert_empty();
+    }
 }
 
 /// SPEC A11: a RST frees the session and the real server's half. A blind one does not.
