@@ -1,7 +1,7 @@
 //! DR and TUNNEL end to end (SPEC C1): a client and a real server with Linux's TCP, whose answers
 //! do not come back through the daemon. Transfers both ways, and datagrams, by every way to wrap,
 //! over IPv4 and IPv6 and across; what a client sends that does not fit into the tunnel it is told.
-//! The real server's end of the tunnel is the lab's where the kernel has none ([`Unwrapper`]). Needs root.
+//! The real server's end of the tunnel is the lab's where the kernel has none ([`seawall_lab::unwrap`]). Needs root.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use seawall_control::api::Client;
 use seawall_lab::daemon::Daemon;
+use seawall_lab::direct::answer_directly;
 use seawall_lab::echo::{Asker, EchoServer};
 use seawall_lab::flood::Passes;
 use seawall_lab::http::{self, HttpServer, Payload, ServerSpec, Timeouts};
 use seawall_lab::topology::{VIP, VIP6};
-use seawall_lab::unwrap::Unwrapper;
 use seawall_lab::{Arms, Namespace, Topology, TopologySpec, require};
 
 const TRANSFER: Payload = Payload { length: 1 << 20, seed: 23 };
@@ -92,14 +92,7 @@ fn transfers_both_ways_by_every_way() {
     let _passes = Passes::attach(&topology).unwrap();
     let host = &topology.servers[0];
     let (client, server) = (&topology.client.namespace, &host.namespace);
-    // As for any LVS: the real server has the VIP, keeps quiet about it, and answers past us.
-    server.sysctl("net.ipv4.conf.all.arp_ignore", "1").unwrap();
-    server.sysctl("net.ipv4.conf.all.arp_announce", "2").unwrap();
-    run(server, &format!("ip address add {VIP}/32 dev lo"));
-    run(server, &format!("ip address add {VIP6}/128 dev lo"));
-    run(server, "ip route add 10.0.0.0/24 dev eth0");
-    run(server, "ip route add fd00:10::/64 dev eth0");
-    let unwrapper = Unwrapper::start(server).unwrap();
+    let unwrapper = answer_directly(host).unwrap();
     let cases = cases([host.address(), host.address6()]);
     let servers: Vec<_> = cases
         .iter()

@@ -12,6 +12,7 @@ pub mod connections;
 pub mod connections_layout;
 pub mod cpu;
 pub mod daemon;
+pub mod direct;
 pub mod echo;
 pub mod flood;
 pub mod flood_layout;
