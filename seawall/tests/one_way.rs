@@ -47,12 +47,13 @@ fn run(namespace: &Namespace, command: &str) {
     assert!(output.status.success(), "{}: {command}: {output:?}", namespace.label());
 }
 
-/// A port for each way, each family, and across.
+/// A port for each way, each family, and across; tunnels come last, for what is late of one case may
+/// arrive in the next.
 fn cases(reals: [IpAddr; 2]) -> Vec<Case> {
     let mut cases = Vec::new();
-    for vip in [IpAddr::V4(VIP), IpAddr::V6(VIP6)] {
-        for real in reals {
-            for (forwarding, keys) in WAYS {
+    for (forwarding, keys) in WAYS {
+        for vip in [IpAddr::V4(VIP), IpAddr::V6(VIP6)] {
+            for real in reals {
                 if forwarding == "dr" && vip.is_ipv4() != real.is_ipv4() {
                     continue;
                 }
@@ -134,10 +135,10 @@ fn transfers_both_ways_by_every_way() {
             let answer = asker.ask(TIMEOUTS.connect).unwrap_or_else(|e| panic!("{what}: {e}"));
             assert_eq!(answer, "one way", "{what}");
         }
-        assert_eq!(
-            unwrapper.unwrapped() - before.0,
-            if wrapped { 5 } else { 0 },
-            "{what}: wrapped"
+        let unwrapped = unwrapper.unwrapped() - before.0;
+        assert!(
+            if wrapped { unwrapped >= 5 } else { unwrapped == 0 },
+            "{what}: {unwrapped} wrapped"
         );
         assert_eq!(counted("punt_new_udp") - before.1, 1, "{what}: the engine was needed once");
         let totals = &api.stats().unwrap().services[2 * number + 1].totals;
